@@ -1,0 +1,43 @@
+"""Small sparse models that rank as well as the model they came from, and score many times faster on a CPU.
+
+>>> import prunus
+>>> scorer = prunus.load("ranker.prunus")  # doctest: +SKIP
+>>> scores = scorer.score(X)  # doctest: +SKIP
+
+Importing this package loads nothing but itself; each name below is imported when it is first used. Loading a model and
+scoring need numpy and safetensors; the rest needs the extras (``pip install 'prunus[train,cli]'``).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prunus.compress.estimator import DistilledRanker as DistilledRanker
+    from prunus.engine.file import load as load
+    from prunus.engine.scorer import RankScorer as RankScorer
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "DistilledRanker": "prunus.compress.estimator",
+    "RankScorer": "prunus.engine.scorer",
+    "load": "prunus.engine.file",
+}
+
+__all__ = ["DistilledRanker", "RankScorer", "__version__", "load"]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used."""
+    if name not in _HOME:
+        msg = f"module 'prunus' has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

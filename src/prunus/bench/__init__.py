@@ -1,0 +1,1 @@
+"""Other scorers and how they are timed beside ours."""

@@ -1,0 +1,1 @@
+"""The whole job, stage after stage, resumable."""

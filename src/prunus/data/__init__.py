@@ -1,0 +1,1 @@
+"""Readers and the validated types that they return."""

@@ -1,0 +1,1 @@
+"""Masks, schedules and the ways to choose which weights go."""

@@ -1,0 +1,1 @@
+"""Small networks that learn to rank as a teacher does."""

@@ -1,0 +1,1 @@
+"""Models to learn from: tree ensembles, columns of scores, callables."""
