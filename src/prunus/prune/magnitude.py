@@ -1,0 +1,119 @@
+"""Gradual magnitude pruning of every layer under one budget of time.
+
+Inside a layer the smallest weights go first. Across layers, the price decides: removing weight w of layer l costs, to
+second order, 1/2 F_l w^2 of loss (F_l the layer's mean squared gradient, the diagonal Fisher information), and saves
+the time of that weight and its share of the unit and the input that it keeps alive. The cheapest loss for each
+microsecond goes first, so densities by layer come out of the trade and are set by nobody.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prunus.prune.structured import alive
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What the parts of a sparse network cost in time, for each document.
+
+    Attributes:
+        fixed: us, call and everything that pruning cannot save.
+        weight: us of one stored weight.
+        unit: us of one unit (its bias, activation and store).
+        slot: float64 [n_slots], us of each input slot.
+    """
+
+    fixed: float
+    weight: float
+    unit: float
+    slot: NDArray[np.float64]
+
+    def us_per_doc(self, kept: Sequence[NDArray[np.bool_]]) -> float:
+        """Time of the network that keeps these weights, dead parts removed.
+
+        Args:
+            kept: bool [n_outputs, n_inputs] each, first layer to last.
+        """
+        masks = alive(kept)
+        weights = sum(int(mask.sum()) for mask in masks)
+        units = sum(int(mask.any(axis=1).sum()) for mask in masks)
+        return self.fixed + self.weight * weights + self.unit * units + float(self.slot[masks[0].any(axis=0)].sum())
+
+
+def saliency(weights: Sequence[NDArray[np.float32]], squared_gradients: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float64]]:
+    """Estimated rise of the loss when a weight is removed: 1/2 F_l w^2, F_l the layer's mean squared gradient.
+
+    Args:
+        weights: float32 [n_outputs, n_inputs] each.
+        squared_gradients: of the same shapes: running means of the squared gradient (Adam's second moment).
+
+    References:
+        LeCun, Denker, Solla 1990, "Optimal Brain Damage"; Theis et al. 2018, arXiv 1801.05787 (Fisher in its place).
+    """
+    return [
+        0.5 * max(float(g.mean()), 1e-30) * np.square(w.astype(np.float64))
+        for w, g in zip(weights, squared_gradients, strict=True)
+    ]
+
+
+def select(
+    scores: Sequence[NDArray[np.float64]],
+    kept: Sequence[NDArray[np.bool_]],
+    prices: Prices,
+    target_us: float,
+) -> list[NDArray[np.bool_]]:
+    """Remove the weights whose loss is the cheapest for the time that they save, until the target is met.
+
+    A weight's time is its own, plus an equal share of its unit's and (in the first layer) its slot's among the
+    weights that still stand there; so the last weights of an input or a unit fall together.
+
+    Args:
+        scores: saliency, float64 [n_outputs, n_inputs] each.
+        kept: bool, weights that stand now; removed ones do not come back.
+        prices: of the network's parts.
+        target_us: time to reach, us for each document.
+
+    Returns:
+        New masks, a subset of ``kept``; at least one weight of each layer stays.
+    """
+    if prices.us_per_doc(kept) <= target_us:
+        return alive(kept)
+    ratio = []
+    for number, (score, mask) in enumerate(zip(scores, kept, strict=True)):
+        cost = np.full(mask.shape, prices.weight)
+        cost += prices.unit / np.maximum(mask.sum(axis=1, keepdims=True), 1)
+        if number == 0:
+            cost += prices.slot / np.maximum(mask.sum(axis=0), 1)
+        else:
+            cost += prices.unit / np.maximum(mask.sum(axis=0), 1)
+        value = np.where(mask, score / cost, -1.0)
+        value[np.unravel_index(int(value.argmax()), value.shape)] = np.inf
+        ratio.append(value)
+    flat = np.concatenate([r.ravel() for r in ratio])
+    order = np.argsort(flat, kind="stable")
+    standing = int((flat >= 0).sum())
+    first = len(flat) - standing
+    bounds = np.cumsum([0] + [r.size for r in ratio])
+
+    def after(removed: int) -> list[NDArray[np.bool_]]:
+        keep = np.zeros(len(flat), np.bool_)
+        keep[order[first + removed :]] = True
+        return [keep[a:b].reshape(r.shape) for a, b, r in zip(bounds[:-1], bounds[1:], ratio, strict=True)]
+
+    low, high = 0, standing - len(ratio)
+    while low < high:
+        middle = (low + high) // 2
+        if prices.us_per_doc(after(middle)) <= target_us:
+            high = middle
+        else:
+            low = middle + 1
+    return alive(after(low))
