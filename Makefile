@@ -1,0 +1,71 @@
+# make demo    the main job, end to end          make lint    ruff, mypy, clang-format
+# make test    the fast tests                    make long    the long tests
+# make bench   prunus against other scorers      make docs    the command's reference page
+#
+# Each makes .venv and installs what it needs; a second call finds it there. Variables, with what they stand for:
+#   PYTHON=python3.12                  the interpreter to make .venv with (3.11 or newer; the first found unless said)
+#   TORCH=torch==2.13.0                another build of torch, with pip's own options; README.md: one without CUDA
+#   VENV=.venv-other                   another environment
+
+VENV   ?= .venv
+TORCH  ?= torch==2.13.0
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+ARGS   ?=
+
+PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
+PINNED := $(PIP) install --quiet -c constraints.txt
+SOURCES := $(shell find native -type f \( -name "*.cpp" -o -name "*.hpp" -o -name "*.h" -o -name "*.inl" \) 2>/dev/null)
+
+# What the command needs, and what the tests need besides. Each is a file that says: this is installed.
+RUN := $(VENV)/.installed-run
+DEV := $(VENV)/.installed-dev
+
+.PHONY: demo test long lint format bench docs clean
+.DELETE_ON_ERROR:
+
+demo: $(RUN)
+	$(VENV)/bin/prunus demo $(ARGS)
+
+test: $(DEV)
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+long: $(DEV)
+	$(VENV)/bin/python -m pytest -m long $(ARGS)
+
+lint: $(DEV)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/clang-format --dry-run -Werror $(SOURCES)
+
+format: $(DEV)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/clang-format -i $(SOURCES)
+
+bench: $(RUN)
+	$(VENV)/bin/python benchmarks/run.py $(ARGS)
+
+docs: $(DEV)
+	$(VENV)/bin/python docs/make_cli.py
+
+clean:
+	rm -rf build out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# torch comes first and alone, so that its build is chosen here and not by whoever asks for it next.
+$(VENV)/.torch: constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV): a few minutes the first time"
+	$(PINNED) $(TORCH)
+	$(PINNED) cmake ninja nanobind scikit-build-core
+	@touch $@
+
+$(RUN): $(VENV)/.torch pyproject.toml src/prunus/__init__.py CMakeLists.txt $(SOURCES)
+	$(PINNED) --no-build-isolation -e '.[train,cli]'
+	@touch $@
+
+$(DEV): $(RUN)
+	$(PINNED) --no-build-isolation -e '.[train,cli,dev]'
+	@touch $@
