@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from prunus.distill.losses import LossMix, pointwise_loss
-from prunus.errors import OutputError, RecipeChangedError
+from prunus.engine.file import write_atomically
+from prunus.errors import RecipeChangedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -192,8 +194,6 @@ class Loop:
 
     def averaged_model(self) -> MLP:
         """Return a copy of the student with its averaged weights (masks as they are now)."""
-        import copy
-
         model = copy.deepcopy(self.model)
         with torch.no_grad():
             for parameter, value in zip(model.parameters(), self.averaged, strict=True):
@@ -250,18 +250,9 @@ class Loop:
             "best": self.best,
             "best_state": self.best_state,
         }
-        scratch = self.checkpoint.with_suffix(".part")
-        try:
-            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            with scratch.open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            scratch.replace(self.checkpoint)
-        except (OSError, RuntimeError) as error:
-            scratch.unlink(missing_ok=True)
-            msg = f"cannot write the checkpoint {self.checkpoint}: {error}; free some space and run again: it goes on"
-            raise OutputError(msg) from error
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_atomically(self.checkpoint, content.getvalue())
 
     def _resume(self) -> None:
         if self.checkpoint is None or not self.checkpoint.exists():

@@ -8,7 +8,6 @@ microsecond goes first, so densities by layer come out of the trade and are set 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,33 +19,20 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from prunus.latency import Prices
 
-@dataclass(frozen=True)
-class Prices:
-    """What the parts of a sparse network cost in time, for each document.
 
-    Attributes:
-        fixed: us, call and everything that pruning cannot save.
-        weight: us of one stored weight.
-        unit: us of one unit (its bias, activation and store).
-        slot: float64 [n_slots], us of each input slot.
+def cost(prices: Prices, kept: Sequence[NDArray[np.bool_]]) -> float:
+    """What the network that keeps these weights costs, dead parts removed.
+
+    Args:
+        prices: of the parts of a network.
+        kept: bool [n_outputs, n_inputs] each, first layer to last.
     """
-
-    fixed: float
-    weight: float
-    unit: float
-    slot: NDArray[np.float64]
-
-    def us_per_doc(self, kept: Sequence[NDArray[np.bool_]]) -> float:
-        """Time of the network that keeps these weights, dead parts removed.
-
-        Args:
-            kept: bool [n_outputs, n_inputs] each, first layer to last.
-        """
-        masks = alive(kept)
-        weights = sum(int(mask.sum()) for mask in masks)
-        units = sum(int(mask.any(axis=1).sum()) for mask in masks)
-        return self.fixed + self.weight * weights + self.unit * units + float(self.slot[masks[0].any(axis=0)].sum())
+    masks = alive(kept)
+    weights = sum(int(mask.sum()) for mask in masks)
+    units = sum(int(mask.any(axis=1).sum()) for mask in masks)
+    return prices.fixed + prices.weight * weights + prices.unit * units + float(prices.slot[masks[0].any(axis=0)].sum())
 
 
 def saliency(weights: Sequence[NDArray[np.float32]], squared_gradients: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float64]]:
@@ -69,7 +55,7 @@ def select(
     scores: Sequence[NDArray[np.float64]],
     kept: Sequence[NDArray[np.bool_]],
     prices: Prices,
-    target_us: float,
+    target: float,
 ) -> list[NDArray[np.bool_]]:
     """Remove the weights whose loss is the cheapest for the time that they save, until the target is met.
 
@@ -80,24 +66,27 @@ def select(
         scores: saliency, float64 [n_outputs, n_inputs] each.
         kept: bool, weights that stand now; removed ones do not come back.
         prices: of the network's parts.
-        target_us: time to reach, us for each document.
+        target: what it may cost, in the unit of the prices.
 
     Returns:
-        New masks, a subset of ``kept``; at least one weight of each layer stays.
+        New masks, a subset of ``kept``; at least one path from an input to the score stays.
     """
-    if prices.us_per_doc(kept) <= target_us:
+    if cost(prices, kept) <= target:
         return alive(kept)
     ratio = []
     for number, (score, mask) in enumerate(zip(scores, kept, strict=True)):
-        cost = np.full(mask.shape, prices.weight)
-        cost += prices.unit / np.maximum(mask.sum(axis=1, keepdims=True), 1)
+        price = np.full(mask.shape, prices.weight)
+        price += prices.unit / np.maximum(mask.sum(axis=1, keepdims=True), 1)
         if number == 0:
-            cost += prices.slot / np.maximum(mask.sum(axis=0), 1)
+            price += prices.slot / np.maximum(mask.sum(axis=0), 1)
         else:
-            cost += prices.unit / np.maximum(mask.sum(axis=0), 1)
-        value = np.where(mask, score / cost, -1.0)
-        value[np.unravel_index(int(value.argmax()), value.shape)] = np.inf
-        ratio.append(value)
+            price += prices.unit / np.maximum(mask.sum(axis=0), 1)
+        ratio.append(np.where(mask, score / price, -1.0))
+    unit = 0
+    for value in reversed(ratio):  # one path from an input to the score always stays
+        best = int(value[unit].argmax())
+        value[unit, best] = np.inf
+        unit = best
     flat = np.concatenate([r.ravel() for r in ratio])
     order = np.argsort(flat, kind="stable")
     standing = int((flat >= 0).sum())
@@ -112,7 +101,7 @@ def select(
     low, high = 0, standing - len(ratio)
     while low < high:
         middle = (low + high) // 2
-        if prices.us_per_doc(after(middle)) <= target_us:
+        if cost(prices, after(middle)) <= target:
             high = middle
         else:
             low = middle + 1

@@ -1,0 +1,344 @@
+"""The whole job of a ranker: teacher, data and budget in; model file, verdict, table and report data out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prunus import __version__
+from prunus.bench import machine
+from prunus.bench.run import Comparison, Contestant
+from prunus.bench.run import compare as compare_times
+from prunus.compress.distil import Candidate, Distilled, distil, teacher_scores
+from prunus.compress.recipe import Silent
+from prunus.compress.table import feature_rows, forest_sizes, layer_rows, quality_row, query_slices
+from prunus.compress.workspace import Workspace, digest, fingerprint
+from prunus.design import Budget
+from prunus.engine import file as model_file
+from prunus.errors import SchemaError
+from prunus.latency import LatencyModel
+from prunus.metrics import PerQuery, ndcg
+from prunus.teacher.trees import TreeTeacher
+from prunus.verdict import Verdict, compare
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from prunus.compress.recipe import RankerRecipe
+    from prunus.compress.training import Progress
+    from prunus.data.ranking import RankingData
+    from prunus.engine.scorer import RankScorer
+    from prunus.teacher.scores import Teacher
+
+BATCHES = (20, 128, 1000)
+"""Documents in a call that the table is timed at."""
+
+TIMED_ROWS = 20_000
+"""Test documents that the timing cycles through: enough to leave the caches of a core."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave.
+
+    Attributes:
+        scorer: the student, loaded from its file.
+        verdict: of the paired test on the test data.
+        values: the run's figures, as written to result.json.
+    """
+
+    scorer: RankScorer
+    verdict: Verdict
+    values: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as plain values."""
+        return self.values
+
+
+def compress_ranker(
+    teacher: Teacher,
+    train: RankingData,
+    valid: RankingData,
+    test: RankingData,
+    *,
+    recipe: RankerRecipe,
+    out: Path,
+    peers: Sequence[str] = ("lightgbm",),
+    progress: Progress | None = None,
+) -> Result:
+    """Compress a ranker, stage after stage; what an earlier run finished is kept.
+
+    Students are chosen on validation data. The test data give the verdict on the chosen one; the test figures of the
+    other rows are for the table and choose nothing.
+
+    Args:
+        teacher: the model to learn from.
+        train: documents to learn on.
+        valid: documents to choose by.
+        test: documents of the verdict.
+        recipe: settings.
+        out: directory of the results; made if it is not there.
+        peers: engines that the teacher is timed in; the fastest at each batch stands in the table.
+        progress: told how far it is.
+
+    Raises:
+        BudgetImpossibleError: no network meets the budget.
+        RecipeChangedError: the directory holds a run with other inputs or settings.
+        SchemaError: the parts have different features.
+        OutputError: a result cannot be written.
+    """
+    progress = progress or Silent()
+    for part in (valid, test):
+        if part.feature_names != train.feature_names:
+            msg = f"{part.source} has other features than {train.source}; expected the same names in the same order"
+            raise SchemaError(msg)
+    space = Workspace(out)
+    space.claim(
+        {
+            "recipe": recipe.model_dump(),
+            "inputs": {
+                "teacher": _identity(teacher),
+                "train": fingerprint(train),
+                "valid": fingerprint(valid),
+                "test": fingerprint(test),
+            },
+            "versions": {"prunus": __version__},
+        }
+    )
+    latency = _latency(space, progress)
+    with space.seconds("distil"):
+        found = distil(teacher, train, valid, recipe, latency=latency, space=space, progress=progress)
+    chosen = found.chosen.trained
+    progress.stage("verdict", 1.0)
+    scores = space.array("teacher-test", lambda: teacher_scores(teacher, test))
+    of_teacher = ndcg(test.y, scores, test.offsets, k=recipe.k)
+    metadata = {
+        "made_by": f"prunus {__version__}",
+        "teacher": teacher.name,
+        "budget": str(Budget.parse(recipe.budget)),
+        "architecture": chosen.architecture.name,
+        "nonzeros": chosen.network.nonzeros,
+    }
+    files = _write_models(found, space, metadata)
+    of_student = _quality(files["chosen"], test, recipe.k)
+    verdict = compare(of_teacher, of_student, margin=recipe.margin, clusters=test.users)
+    path = out / "ranker.prunus"
+    model_file.save(path, chosen.network, found.schema, metadata=metadata | {"verdict": verdict.to_json()})
+    scorer = model_file.load(path)
+    with space.seconds("table"):
+        rows, timing = _rows(teacher, of_teacher, found, files, test, recipe, space, peers, progress)
+    values = _values(teacher, train, valid, test, recipe, found, scorer, verdict, of_teacher, of_student, rows, timing, space, out)
+    model_file.write_atomically(out / "result.json", (json.dumps(values, indent=1) + "\n").encode())
+    return Result(scorer, verdict, values)
+
+
+def _identity(teacher: Teacher) -> str:
+    path = getattr(teacher, "path", None)
+    return digest(path.read_bytes()) if path is not None else teacher.name
+
+
+def _latency(space: Workspace, progress: Progress) -> LatencyModel:
+    progress.stage("calibrate this CPU", 1.0)
+    stored = space.file("latency.json")
+    if stored.exists():
+        return LatencyModel.load(stored)
+    model = LatencyModel.load_or_calibrate(progress=progress.advance)
+    model.save(stored)
+    return model
+
+
+def _quality(path: Path, test: RankingData, k: int) -> PerQuery:
+    return ndcg(test.y, model_file.load(path).score(test.X), test.offsets, k=k)
+
+
+def _write_models(found: Distilled, space: Workspace, metadata: dict[str, Any]) -> dict[str, Path]:
+    files = {}
+    for number, candidate in enumerate(found.candidates):
+        path = space.file(f"student-{number}.prunus")
+        model_file.save(path, candidate.trained.network, found.schema, metadata=metadata)
+        files[str(number)] = path
+        if candidate is found.chosen:
+            files["chosen"] = path
+    return files
+
+
+def _rows(  # noqa: PLR0913 - a table is made of all there is
+    teacher: Teacher,
+    of_teacher: PerQuery,
+    found: Distilled,
+    files: dict[str, Path],
+    test: RankingData,
+    recipe: RankerRecipe,
+    space: Workspace,
+    peers: Sequence[str],
+    progress: Progress,
+) -> tuple[list[dict[str, Any]], Comparison]:
+    """Make the rows of the table: the teacher, smaller forests, every student; timed in one interleaved run."""
+    rows: list[dict[str, Any]] = []
+    contestants: list[Contestant] = []
+    forests: list[tuple[str, TreeTeacher, Path, PerQuery]] = []
+    if isinstance(teacher, TreeTeacher):
+        progress.stage("smaller forests", 1.0)
+        sizes = [*forest_sizes(teacher.n_trees), teacher.n_trees]
+        for done, size in enumerate(sizes, start=1):
+            forest = teacher if size == teacher.n_trees else teacher.smaller(size)
+            suffix = teacher.path.suffix if teacher.path is not None else ".txt"
+            path = space.file(f"forest-{size}{suffix}")
+            if not path.exists():
+                forest.save(path)
+            scores = space.array(f"forest-{size}", lambda forest=forest: forest.score(test.X))
+            forests.append((f"forest-{size}", forest, path, ndcg(test.y, scores, test.offsets, k=recipe.k)))
+            progress.advance(done / len(sizes))
+    for number in range(len(found.candidates)):
+        contestants.append(
+            Contestant(
+                "prunus",
+                files[str(number)],
+                f"student-{number}",
+                ours=found.candidates[number] is found.chosen,
+                extra={"model": f"student-{number}", "in": "prunus"},
+            )
+        )
+    for name, _, path, _ in forests:
+        contestants.extend(Contestant(peer, path, f"{name} in {peer}", extra={"model": name, "in": peer}) for peer in peers)
+    X = np.ascontiguousarray(test.X[:TIMED_ROWS])
+    progress.stage("timing", 1.0)
+    timing = compare_times(
+        contestants, X, batches=BATCHES, progress=lambda done, total: progress.advance(done / total), tell=lambda _: None
+    )
+    for name, forest, path, quality in forests:
+        rows.append(
+            {
+                "name": f"{forest.n_trees} trees",
+                "role": "teacher" if forest.n_trees == getattr(teacher, "n_trees", -1) else "forest",
+                "trees": forest.n_trees,
+                "leaves": forest.n_leaves,
+                "nonzeros": None,
+                "features_used": len(forest.features_used),
+                "bytes": path.stat().st_size,
+                "chosen": False,
+                f"ndcg@{recipe.k}": quality.mean,
+                "outcome": compare(of_teacher, quality, margin=recipe.margin, clusters=test.users).outcome,
+                **quality_row(of_teacher, quality),
+                **_fastest(timing.rows, name),
+            }
+        )
+    if not forests:
+        rows.append(
+            {
+                "name": teacher.name, "role": "teacher", "engine": None, "trees": None, "nonzeros": None, "features_used": None,
+                "bytes": None, "chosen": False, f"ndcg@{recipe.k}": of_teacher.mean, "difference": 0.0, "lower": 0.0, "upper": 0.0,
+                "us_per_doc": {}, "p99_us_per_doc": {},
+            }
+        )  # fmt: skip
+    for number, candidate in enumerate(found.candidates):
+        rows.append(_student_row(candidate, f"student-{number}", files[str(number)], found, of_teacher, test, recipe, timing.rows))
+    return rows, timing
+
+
+def _student_row(  # noqa: PLR0913
+    candidate: Candidate,
+    name: str,
+    path: Path,
+    found: Distilled,
+    of_teacher: PerQuery,
+    test: RankingData,
+    recipe: RankerRecipe,
+    timed: list[dict[str, Any]],
+) -> dict[str, Any]:
+    quality = _quality(path, test, recipe.k)
+    return {
+        "name": candidate.name + (f", seed {candidate.trained.seed}" if recipe.seeds > 1 else ""),
+        "role": candidate.trained.architecture.kind,
+        "trees": None,
+        "nonzeros": candidate.trained.network.nonzeros,
+        "features_used": len(candidate.trained.network.features_read),
+        "bytes": path.stat().st_size,
+        "chosen": candidate is found.chosen,
+        "seed": candidate.trained.seed,
+        "valid": candidate.trained.valid,
+        "cost": candidate.cost,
+        "predicted_us": candidate.predicted_us,
+        f"ndcg@{recipe.k}": quality.mean,
+        "outcome": compare(of_teacher, quality, margin=recipe.margin, clusters=test.users).outcome,
+        **quality_row(of_teacher, quality),
+        **_fastest(timed, name),
+    }
+
+
+def _fastest(timed: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Take, at each batch, the engine that was the fastest for this row."""
+    own = [row for row in timed if row["model"] == name and not row.get("wrong") and row.get("us_per_doc") is not None]
+    us, p99, engines = {}, {}, {}
+    for batch in BATCHES:
+        here = [row for row in own if row["batch"] == batch]
+        if here:
+            best = min(here, key=lambda row: float(row["us_per_doc"]))
+            us[str(batch)], p99[str(batch)], engines[str(batch)] = best["us_per_doc"], best["p99_us_per_doc"], best["in"]
+    return {"us_per_doc": us, "p99_us_per_doc": p99, "engine": ", ".join(dict.fromkeys(engines.values())) or None, "engines": engines}
+
+
+def _values(  # noqa: PLR0913
+    teacher: Teacher,
+    train: RankingData,
+    valid: RankingData,
+    test: RankingData,
+    recipe: RankerRecipe,
+    found: Distilled,
+    scorer: RankScorer,
+    verdict: Verdict,
+    of_teacher: PerQuery,
+    of_student: PerQuery,
+    rows: list[dict[str, Any]],
+    timing: Comparison,
+    space: Workspace,
+    out: Path,
+) -> dict[str, Any]:
+    budget = Budget.parse(recipe.budget)
+    metric = f"ndcg@{recipe.k}"
+    teacher_row = next(row for row in rows if row["role"] == "teacher")
+    student_row = next(row for row in rows if row["chosen"])
+    network = found.chosen.trained.network
+    path = out / "ranker.prunus"
+    history = [
+        {"stage": c.name, "epoch": h["epoch"], "loss": h["loss"], f"valid_{metric}": h["valid"], "density": h["density"]}
+        for c in found.candidates
+        for h in c.trained.history
+    ]
+    return {
+        "kind": "ranker",
+        "metric": metric,
+        "convention": str(of_teacher),
+        "data": {
+            **{name: {"queries": d.n_queries, "documents": d.n_docs} for name, d in (("train", train), ("valid", valid), ("test", test))},
+            "test_empty_queries": of_teacher.n_empty,
+        },
+        "teacher": {
+            "name": teacher.name, metric: of_teacher.mean, "us_per_doc": teacher_row["us_per_doc"], "bytes": teacher_row["bytes"],
+            "trees": teacher_row.get("trees"), "leaves": teacher_row.get("leaves"), "engine": teacher_row["engine"],
+        },
+        "student": {
+            "name": found.chosen.name, metric: of_student.mean, "us_per_doc": student_row["us_per_doc"], "bytes": path.stat().st_size,
+            "nonzeros": network.nonzeros, "features_used": len(network.features_read),
+        },
+        "verdict": verdict.to_json(),
+        "files": {"model": str(path), "report": str(out / "report.html")},
+        "budget": {"bytes": budget.n_bytes} if budget.n_bytes is not None else {"us_per_doc": budget.us_per_doc, "batch": budget.batch},
+        "rows": rows,
+        "timing": {"unavailable": timing.unavailable, "settings": timing.settings},
+        "layers": layer_rows(network),
+        "features": feature_rows(network, scorer.schema.feature_names),
+        "queries": query_slices(test, of_teacher, of_student),
+        "training": {"history": history},
+        "machine": machine.describe(),
+        "seeds": list(range(recipe.seed, recipe.seed + recipe.seeds)),
+        "recipe": recipe.model_dump(),
+        "seconds": space.spent(),
+    }  # fmt: skip

@@ -1,0 +1,334 @@
+"""How long a network takes on this CPU: measure our own kernels once, then predict any network.
+
+A batch is cut in full tiles of documents and one smaller tile for the rest, so
+
+    T(batch) = call + n_full T_full + T_rest,      T_tile = c_0 + c_1 groups + c_2 slots + c_3 log slots
+                                                            + c_4 units + c_5 stored weights + c_6 dense weights
+
+with one set of coefficients for each size of tile, fitted by non-negative least squares on relative errors over random
+networks that are built and timed here. (The additive form over rows and stored weights is that of arXiv 2202.10728 as
+far as it is known; the input stage and the smaller tiles are ours.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from prunus.data.ranking import Schema
+from prunus.engine.network import Activation, Dense, InputStage, Layer, Network, NetworkShape, SlotKind, Sparse
+from prunus.engine.scorer import RankScorer
+from prunus.errors import CalibrationError, OutputError
+from prunus.extras import need
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+MODEL_VERSION: Final = 1
+"""Raised whenever kernels or the form of the model change, so that stored calibrations are measured again."""
+
+PANEL: Final = 12
+"""Outputs of a dense panel: the dense kernel computes this many at a time, so outputs count in multiples of it."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """A predicted time.
+
+    Attributes:
+        us_per_doc: microseconds for each document, one thread, raw features in, scores out.
+        error: the 90 % quantile of the relative error that the model made on networks it was not fitted on.
+    """
+
+    us_per_doc: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What the parts of a sparse network cost, in one unit: microseconds for each document, or bytes.
+
+    Attributes:
+        fixed: call, output and everything that pruning cannot save.
+        weight: one stored weight.
+        unit: one unit (its bias, activation and store).
+        slot: float64 [n_slots], each input slot.
+    """
+
+    fixed: float
+    weight: float
+    unit: float
+    slot: NDArray[np.float64]
+
+
+def _terms(shape: NetworkShape) -> NDArray[np.float64]:
+    groups = (shape.n_features_read + 3) / 4
+    rows = sum(n_out for _, n_out, _, sparse in shape.layers if sparse)
+    stored = sum(n for _, _, n, sparse in shape.layers if sparse)
+    dense = sum(n_in * -(-n_out // PANEL) * PANEL for n_in, n_out, _, sparse in shape.layers if not sparse)
+    return np.array([1.0, groups, shape.n_slots, shape.n_log_slots, rows, stored, dense])
+
+
+@dataclass(frozen=True)
+class LatencyModel:
+    """The time model of one CPU and one build of the engine.
+
+    Attributes:
+        key: hash of the CPU, instruction set and engine that it was measured on.
+        lanes: documents in a vector.
+        call_us: of a call, whatever the batch.
+        tiles: us coefficients by size of tile: ``"1"`` to ``"4"`` vectors, ``"few:n"`` for n documents in one vector.
+        error: 90 % quantile of the relative error on networks held out of the fit.
+    """
+
+    key: str
+    lanes: int
+    call_us: float
+    tiles: dict[str, list[float]]
+    error: float
+
+    def _tile_us(self, documents: int, terms: NDArray[np.float64]) -> float:
+        vectors = -(-documents // self.lanes)
+        if vectors > 1:
+            return float(np.dot(self.tiles[str(vectors)], terms))
+        known = sorted(int(name[4:]) for name in self.tiles if name.startswith("few:"))
+        return float(np.interp(documents, known, [np.dot(self.tiles[f"few:{n}"], terms) for n in known]))
+
+    def predict(self, network: Network | NetworkShape, batch: int = 128) -> Latency:
+        """Predict the time of a network.
+
+        Args:
+            network: or its shape.
+            batch: documents in a call, at least 1.
+        """
+        shape = network.shape if isinstance(network, Network) else network
+        terms = _terms(shape)
+        full, rest = divmod(batch, 4 * self.lanes)
+        total = self.call_us + full * float(np.dot(self.tiles["4"], terms)) + (self._tile_us(rest, terms) if rest else 0.0)
+        return Latency(total / batch, self.error)
+
+    def _per_doc(self, batch: int) -> NDArray[np.float64]:
+        full, rest = divmod(batch, 4 * self.lanes)
+        unit = np.eye(7)
+        tail = np.array([self._tile_us(rest, row) if rest else 0.0 for row in unit])
+        return (full * np.array(self.tiles["4"]) + tail) / batch
+
+    def layer_us(self, n_inputs: int, n_outputs: int, stored: int, *, sparse: bool, batch: int = 128) -> float:
+        """Predict one layer, us for each document.
+
+        Args:
+            n_inputs: of the layer.
+            n_outputs: of the layer.
+            stored: weights that are stored.
+            sparse: the kernel.
+            batch: documents in a call.
+        """
+        c = self._per_doc(batch)
+        return float(c[4] * n_outputs + c[5] * stored if sparse else c[6] * n_inputs * -(-n_outputs // PANEL) * PANEL)
+
+    def prices(self, inputs: InputStage, batch: int) -> Prices:
+        """Price the parts of a sparse network, us for each document.
+
+        Args:
+            inputs: the input stage, all slots; a feature's load is shared by its slots.
+            batch: documents in a call.
+        """
+        c = self._per_doc(batch)
+        slots_of_feature = np.bincount(inputs.feature)[inputs.feature]
+        slot = c[1] / 4 / slots_of_feature + c[2] + c[3] * (inputs.kind == SlotKind.LOG)
+        return Prices(self.call_us / batch + float(c[0]), float(c[5]), float(c[4]), slot)
+
+    def save(self, path: Path) -> None:
+        """Write the model as JSON.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch = path.with_suffix(f".{os.getpid()}.part")
+            scratch.write_text(json.dumps(asdict(self), indent=1))
+            scratch.replace(path)
+        except OSError as error:
+            msg = f"cannot write the time model {path}: {error}; set PRUNUS_CACHE to a directory that can be written"
+            raise OutputError(msg) from error
+
+    @classmethod
+    def load(cls, path: Path) -> LatencyModel:
+        """Read a stored model and check that it was measured here.
+
+        Raises:
+            CalibrationError: it cannot be read, or belongs to another CPU or build.
+        """
+        try:
+            model = cls(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            msg = f"cannot read the time model {path}: {error}; calibrate again"
+            raise CalibrationError(msg) from error
+        if model.key != machine_key():
+            msg = f"{path} was measured on another CPU, instruction set or engine; expected one of this machine: calibrate again"
+            raise CalibrationError(msg)
+        return model
+
+    @classmethod
+    def load_or_calibrate(cls, *, progress: Callable[[float], None] | None = None) -> LatencyModel:
+        """Return this machine's stored model, measuring and storing it first where there is none."""
+        path = cache_dir() / f"latency-{machine_key()}.json"
+        if path.exists():
+            try:
+                return cls.load(path)
+            except CalibrationError:
+                path.unlink(missing_ok=True)
+        model = calibrate(progress=progress)
+        model.save(path)
+        return model
+
+
+def cache_dir() -> Path:
+    """Where measurements are kept: PRUNUS_CACHE, else ~/.cache/prunus."""
+    return Path(os.environ.get("PRUNUS_CACHE") or Path.home() / ".cache" / "prunus")
+
+
+def _cpu() -> str:
+    wanted = ("vendor_id", "cpu family", "model", "model name", "stepping", "cache size", "flags")
+    try:
+        text = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0]
+    except OSError:
+        return platform.processor() or platform.machine()
+    return "\n".join(line for line in text.splitlines() if line.split(":")[0].strip() in wanted)
+
+
+def machine_key() -> str:
+    """Hash of all that a measured time depends on: CPU, instruction set, engine build."""
+    from prunus import _native
+
+    build = hashlib.sha256(Path(_native.__file__).read_bytes()).hexdigest()
+    text = "\n".join([_cpu(), active_isa(), build, str(MODEL_VERSION)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def active_isa() -> str:
+    """Name of the instruction set that scorers use when none is asked for."""
+    from prunus.engine.scorer import default_isa
+
+    return default_isa()
+
+
+def random_network(rng: np.random.Generator, *, widest: int = 256) -> Network:
+    """Draw a network to be timed: 1 to 4 layers, widths from 4, densities from 2 to 100 %, plain and log inputs.
+
+    Args:
+        rng: source of randomness.
+        widest: bound of the widths.
+    """
+    n_features = int(rng.integers(8, 160))
+    read = np.sort(rng.choice(n_features, int(rng.integers(4, n_features + 1)), replace=False))
+    kind = np.where(rng.random(len(read)) < rng.random(), SlotKind.LOG, SlotKind.VALUE)
+    ones = np.ones(len(read), np.float32)
+    inputs = InputStage(read, kind, 0 * ones, ones, -5 * ones, 5 * ones, 0 * ones)
+    widths = [int(w) for w in np.exp(rng.uniform(np.log(4), np.log(widest), int(rng.integers(1, 5))))]
+    layers: list[Layer] = []
+    n_in = len(read)
+    for n_out in [*widths, 1]:
+        weight = rng.normal(size=(n_out, n_in)).astype(np.float32) / np.float32(n_in**0.5)
+        activation = Activation.IDENTITY if n_out == 1 else Activation.RELU6
+        if rng.random() < 0.35:
+            layers.append(Dense(weight, np.zeros(n_out, np.float32), activation))
+        else:
+            weight[rng.random(weight.shape) > np.exp(rng.uniform(np.log(0.02), 0))] = 0
+            layers.append(Sparse.from_dense(weight, np.zeros(n_out, np.float32), activation))
+        n_in = n_out
+    return Network(n_features, inputs, tuple(layers))
+
+
+def time_call(call: Callable[[], object], *, seconds: float) -> float:
+    """Time a call, us: the median over slices of the mean of a slice, after one slice to warm up.
+
+    Args:
+        call: what to time.
+        seconds: to spend, about.
+    """
+    clock = time.perf_counter
+    start = clock()
+    call()
+    repeats = max(int(3e-4 / max(clock() - start, 1e-7)), 1)
+    slices = []
+    end = clock() + seconds
+    while clock() < end or len(slices) < 4:
+        start = clock()
+        for _ in range(repeats):
+            call()
+        slices.append((clock() - start) / repeats)
+    return float(np.median(slices[1:])) * 1e6
+
+
+def _fit(terms: NDArray[np.float64], us: NDArray[np.float64]) -> NDArray[np.float64]:
+    optimize = need("scipy.optimize", extra="train")
+    weight = 1.0 / us
+    size = np.abs(terms * weight[:, None]).max(axis=0)
+    size[size == 0] = 1.0
+    coefficients, _ = optimize.nnls(terms * weight[:, None] / size, us * weight)
+    return np.asarray(coefficients / size)
+
+
+def calibrate(seconds: float = 20.0, *, seed: int = 0, progress: Callable[[float], None] | None = None) -> LatencyModel:
+    """Measure this CPU's kernels and fit the time model.
+
+    Args:
+        seconds: to spend, about; under a minute gives errors of a few per cent.
+        seed: of the random networks.
+        progress: told the share done, in [0, 1].
+    """
+    rng = np.random.default_rng(seed)
+    lanes = RankScorer.lanes_of(active_isa())
+    few = sorted({1, 2, max(lanes // 4, 1), max(lanes // 2, 1), lanes})
+    batches = [*few, 2 * lanes, 3 * lanes, 4 * lanes, 16 * lanes]
+    n_networks = 44
+    each = seconds / n_networks / len(batches)
+    terms, us = [], []
+    for number in range(n_networks):
+        network = random_network(rng)
+        names = tuple(f"f{i}" for i in range(network.n_features))
+        scorer = RankScorer(network, Schema(names))
+        X = np.exp(rng.normal(size=(batches[-1], network.n_features))).astype(np.float32)
+        out = np.empty(len(X), np.float32)
+        terms.append(_terms(network.shape))
+        row = []
+        for batch in batches:
+            x, o = X[:batch], out[:batch]
+            row.append(time_call(lambda s=scorer, x=x, o=o: s.score(x, o), seconds=each))
+        us.append(row)
+        if progress is not None:
+            progress((number + 1) / n_networks)
+    return _fit_model(np.array(terms), np.array(us), batches, few, lanes)
+
+
+def _fit_model(
+    terms: NDArray[np.float64], us: NDArray[np.float64], batches: list[int], few: list[int], lanes: int
+) -> LatencyModel:
+    # Four tiles less one tile, over three, is a tile without the call; what one tile takes beyond that is the call.
+    one, four = us[:, batches.index(4 * lanes)], us[:, batches.index(16 * lanes)]
+    tile = (four - one) / 3.0
+    call_us = max(float(np.median(one - tile)), 0.0)
+    columns = {"4": tile}
+    for vectors in (2, 3):
+        columns[str(vectors)] = np.maximum(us[:, batches.index(vectors * lanes)] - call_us, 1e-3)
+    for n in few:
+        columns[f"few:{n}"] = np.maximum(us[:, batches.index(n)] - call_us, 1e-3)
+    held = np.arange(len(terms)) % 4 == 3
+    errors = []
+    for y in columns.values():
+        fitted = _fit(terms[~held], y[~held])
+        errors.append(np.abs(terms[held] @ fitted / y[held] - 1.0))
+    tiles = {name: [float(c) for c in _fit(terms, y)] for name, y in columns.items()}
+    return LatencyModel(machine_key(), lanes, call_us, tiles, float(np.quantile(errors[0], 0.9)))
