@@ -1,1 +1,4 @@
-"""One self-contained page for each run."""
+"""One self-contained HTML page for each run: no network, no external file, readable with scripts off and on paper.
+
+`prunus.report.ranker.write(result, path)` draws the page of a ranker from the plain dict of `result.json`.
+"""
