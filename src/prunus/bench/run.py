@@ -1,0 +1,342 @@
+"""Several scorers timed in one interleaved run: one process each on core 1, the driver on core 0, in turn every round."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prunus.bench import stats
+from prunus.bench.client import Client
+from prunus.bench.machine import cores, describe
+from prunus.bench.parity import Reference, sample_rows
+from prunus.bench.peers import PEERS, ensure, prepared, say
+from prunus.bench.quick import BATCHES, enough_rows
+from prunus.bench.worker import ENGINES
+from prunus.errors import OutputError, PeerError, PrunusError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+ROUNDS = 9
+TOLERANCE = 1e-3
+"""Of a contestant's scores, times max(1, |score|): beyond it the row is marked wrong."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One model in one engine.
+
+    Attributes:
+        engine: "prunus", a name of :data:`prunus.bench.peers.PEERS`, or ``file.py:Class`` (see docs/benchmarking.md).
+        model: our model file (for "prunus" and the engines that run a network), the teacher's file (for engines that
+            run trees), or whatever an engine of your own takes.
+        name: in the table; the engine's by default.
+        ours: whether ratios are taken against this one; the first contestant where none says so.
+        extra: put into each of its rows as it stands: ``{"ndcg@10": 0.57, "trees": 300}``.
+    """
+
+    engine: str
+    model: Path | str
+    name: str = ""
+    ours: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Its name in the table."""
+        return self.name or self.engine
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a run found.
+
+    Attributes:
+        rows: for each batch size and engine ``{"engine", "batch", "us_per_doc", "p99_us_per_doc", "ratio", ...}``;
+            ``ratio`` says how many times our model is faster, and is None where our own model did not run.
+        unavailable: name -> why it could not be installed or run.
+        versions: name -> package -> version.
+        machine: see :func:`prunus.bench.machine.describe`.
+        settings: batch sizes, rounds, slice length, rows, cores.
+        raw: name -> batch size -> for each round the nanoseconds of its calls.
+    """
+
+    rows: list[dict[str, Any]]
+    unavailable: dict[str, str]
+    versions: dict[str, dict[str, str]]
+    machine: dict[str, Any]
+    settings: dict[str, Any]
+    raw: dict[str, dict[str, list[list[int]]]] = field(repr=False)
+
+    def to_json(self, *, raw: bool = False) -> dict[str, Any]:
+        """Give all of it as plain JSON values.
+
+        Args:
+            raw: with the time of every single call.
+        """
+        names = ("rows", "unavailable", "versions", "machine", "settings", *(("raw",) if raw else ()))
+        return {name: getattr(self, name) for name in names}
+
+    def save(self, path: Path | str) -> None:
+        """Write everything, raw times too, as JSON; nothing half-written is left behind.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        path = Path(path)
+        half = path.with_name(f"{path.name}.half")
+        try:
+            half.write_text(json.dumps(self.to_json(raw=True)) + "\n", encoding="utf-8")
+            half.replace(path)
+        except OSError as error:
+            half.unlink(missing_ok=True)
+            msg = f"{path}: cannot be written ({error.strerror}); expected a folder with space that may be written to"
+            raise OutputError(msg) from error
+
+
+def against(
+    names: Sequence[str],
+    model: Path | str,
+    teacher: Path | str | None = None,
+    *,
+    student: Mapping[str, Any] | None = None,
+    teacher_extra: Mapping[str, Any] | None = None,
+) -> list[Contestant]:
+    """List our model and the rivals named, ready for :func:`compare`.
+
+    Args:
+        names: of :data:`prunus.bench.peers.PEERS`.
+        model: our model file.
+        teacher: the teacher's file, for engines that run trees.
+        student: put into the rows of our model and of the engines that run the same network, such as its nDCG.
+        teacher_extra: put into the rows of engines that run the teacher.
+
+    Raises:
+        PeerError: a name is unknown, or an engine runs trees and no teacher was given.
+    """
+    found = [Contestant("prunus", model, ours=True, extra=student or {})]
+    for name in names:
+        if name not in PEERS:
+            msg = f"unknown engine {name!r}; expected one of {', '.join(PEERS)}"
+            raise PeerError(msg)
+        if PEERS[name].runs == "network":
+            found.append(Contestant(name, model, extra=student or {}))
+        elif teacher is None:
+            msg = f"{name} runs trees, and no teacher was given; expected its model file: name it with --teacher"
+            raise PeerError(msg)
+        else:
+            found.append(Contestant(name, teacher, extra=teacher_extra or {}))
+    return found
+
+
+@contextmanager
+def _on_core(core: int | None) -> Iterator[None]:
+    """Keep this process on one core for a while."""
+    if core is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _start(contestant: Contestant, x: Path, folder: Path, core: int | None, tell: Callable[[str], None]) -> Client:
+    """Bring one engine up: installed, its model prepared, its process loaded."""
+    engine, model = contestant.engine, Path(contestant.model)
+    if not model.exists():
+        msg = f"{contestant.label}: no file {model}; expected the model that it is to run"
+        raise PeerError(msg)
+    python = None
+    if engine in PEERS:
+        peer = PEERS[engine]
+        if model.suffix not in peer.suffixes:
+            msg = f"{contestant.label}: cannot run {model.name}; expected a file ending in {' or '.join(peer.suffixes)}"
+            raise PeerError(msg)
+        if peer.runs == "network":
+            from prunus.bench.parity import write_arrays
+
+            model = write_arrays(model, folder)
+        python = None if peer.lives_here else ensure(peer, tell=tell)
+        model = prepared(peer, model, tell=tell)
+    elif engine not in ENGINES and ":" not in engine:
+        msg = f"unknown engine {engine!r}; expected prunus, {', '.join(PEERS)}, or file.py:Class"
+        raise PeerError(msg)
+    client = Client(contestant.label, python, core=core, log=folder / f"{len(list(folder.iterdir()))}.log")
+    try:
+        client.load(engine, model, x)
+    except PeerError:
+        client.close()
+        raise
+    return client
+
+
+def compare(
+    contestants: Sequence[Contestant],
+    X: NDArray[np.float32],
+    batches: Sequence[int] = BATCHES,
+    *,
+    seconds: float | None = None,
+    rounds: int | None = None,
+    slice_seconds: float = 0.03,
+    tell: Callable[[str], None] = say,
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """Time several models side by side.
+
+    Args:
+        contestants: at least one; names must differ.
+        X: float32 [n_docs, n_features], raw features; batches are cut from it in turn.
+        batches: documents of a call.
+        seconds: for all timing; sets the rounds where ``rounds`` does not.
+        rounds: slices of each engine at each batch size; 9 unless said.
+        slice_seconds: length of a slice (a slow engine makes three calls and takes longer).
+        tell: gets a line before each long step (installing, compiling).
+        progress: gets (rounds done, rounds) after each round.
+
+    Returns:
+        Rows, and by name what could not be run; one engine that fails never stops the others.
+
+    Raises:
+        PeerError: two contestants have one name, or there is none.
+    """
+    labels = [contestant.label for contestant in contestants]
+    if not labels or len(set(labels)) != len(labels):
+        msg = f"got contestants {labels}; expected at least one, each with a name of its own"
+        raise PeerError(msg)
+    batches = sorted(set(batches))
+    X = enough_rows(X, max(batches))
+    usable = cores()
+    driver, core = (usable[0], usable[1]) if len(usable) > 1 else (None, None)
+    machine = describe()
+    unavailable: dict[str, str] = {}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="prunus-bench-")))
+        np.save(folder / "X.npy", X)
+        clients: dict[str, Client] = {}
+        for contestant in contestants:
+            try:
+                clients[contestant.label] = stack.enter_context(
+                    _start(contestant, folder / "X.npy", folder, core, tell)
+                )
+            except (PrunusError, OSError) as error:
+                unavailable[contestant.label] = str(error)
+        running = [contestant for contestant in contestants if contestant.label in clients]
+        stack.enter_context(_on_core(driver))
+        checks = _check(running, clients, Reference(X[: sample_rows(batches)], folder), batches, unavailable)
+        running = [contestant for contestant in running if contestant.label not in unavailable]
+        if rounds is None:
+            cells = len(running) * len(batches)
+            rounds = ROUNDS if seconds is None else stats.rounds_for(seconds, cells, slice_seconds)
+        raw = _time(
+            running,
+            clients,
+            batches,
+            rounds=rounds,
+            slice_seconds=slice_seconds,
+            unavailable=unavailable,
+            progress=progress,
+        )
+    return Comparison(
+        rows=_rows(contestants, raw, checks, batches),
+        unavailable=unavailable,
+        versions={label: client.versions for label, client in clients.items()},
+        machine=machine,
+        settings={
+            "batches": list(batches),
+            "rounds": rounds,
+            "slice_seconds": slice_seconds,
+            "rows": len(X),
+            "features": X.shape[1],
+            "driver_core": driver,
+            "engine_core": core,
+        },
+        raw={label: {str(batch): slices for batch, slices in cell.items()} for label, cell in raw.items()},
+    )
+
+
+def _check(
+    running: Sequence[Contestant],
+    clients: Mapping[str, Client],
+    reference: Reference,
+    batches: Sequence[int],
+    unavailable: dict[str, str],
+) -> dict[tuple[str, int], dict[str, Any]]:
+    """Compare each contestant's scores with the reference, at every batch size, before anything is timed."""
+    checks: dict[tuple[str, int], dict[str, Any]] = {}
+    for contestant in running:
+        client = clients[contestant.label]
+        try:
+            expected, name = reference.scores(contestant, clients, running)
+            for batch in batches:
+                if expected is None:
+                    checks[contestant.label, batch] = {"max_difference": None, "reference": name}
+                    continue
+                worst, wrong = stats.difference(client.score(batch, len(expected)), expected, TOLERANCE)
+                check = {"max_difference": worst if np.isfinite(worst) else None, "reference": name}
+                checks[contestant.label, batch] = {**check, **({"wrong": True} if wrong else {})}
+        except PrunusError as error:
+            unavailable[contestant.label] = str(error)
+    return checks
+
+
+def _time(
+    running: Sequence[Contestant],
+    clients: Mapping[str, Client],
+    batches: Sequence[int],
+    *,
+    rounds: int,
+    slice_seconds: float,
+    unavailable: dict[str, str],
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, dict[int, list[list[int]]]]:
+    """Run the rounds; an engine that fails on the way is dropped from all of them."""
+    raw: dict[str, dict[int, list[list[int]]]] = {c.label: {batch: [] for batch in batches} for c in running}
+    for number in range(rounds):
+        for batch in batches:
+            for index in stats.order_of_round(number, len(running)):
+                label = running[index].label
+                if label in unavailable:
+                    continue
+                try:
+                    raw[label][batch].append(clients[label].slice(batch, slice_seconds))
+                except PeerError as error:
+                    unavailable[label] = str(error)
+                    del raw[label]
+        if progress is not None:
+            progress(number + 1, rounds)
+    return raw
+
+
+def _rows(
+    contestants: Sequence[Contestant],
+    raw: Mapping[str, Mapping[int, list[list[int]]]],
+    checks: Mapping[tuple[str, int], Mapping[str, Any]],
+    batches: Sequence[int],
+) -> list[dict[str, Any]]:
+    """Make the table's rows, by batch size, in the order of the contestants."""
+    ours = next((c.label for c in contestants if c.ours), contestants[0].label)
+    rows = []
+    for batch in batches:
+        for contestant in contestants:
+            if contestant.label not in raw:
+                continue
+            slices = raw[contestant.label][batch]
+            paired = stats.paired_ratio(slices, raw[ours][batch]) if ours in raw else {"ratio": None}
+            row = {"engine": contestant.label, "batch": batch, **stats.summary(slices, batch), **paired}
+            rows.append({**row, **checks.get((contestant.label, batch), {}), **contestant.extra})
+    return rows
