@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -38,3 +41,47 @@ def test_need_passes_on_another_missing_package(tmp_path: Path, monkeypatch: pyt
 def test_missing_keeps_order_and_imports_nothing() -> None:
     """The list of absent packages keeps its order and leaves out what is there."""
     assert missing(["prunus_b", "json", "prunus_a"]) == ("prunus_b", "prunus_a")
+
+
+def extras_of(repo: Path) -> dict[str, set[str]]:
+    """Read the distributions of each extra, with those of the extras that it names."""
+    project = tomllib.loads((repo / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = project["optional-dependencies"]
+
+    def closure(extra: str) -> set[str]:
+        found: set[str] = set()
+        for line in lines[extra]:
+            name, _, rest = line.partition("[")
+            if name == "prunus":
+                found |= set().union(*(closure(inner) for inner in rest.partition("]")[0].split(",")))
+            else:
+                found.add(name.partition(">")[0])
+        return found
+
+    return {extra: closure(extra) for extra in lines}
+
+
+def calls_of_need(repo: Path) -> list[tuple[str, str, str]]:
+    """List (place, module, extra) of each call of need in the package."""
+    found = []
+    for path in sorted((repo / "src" / "prunus").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "need":
+                values = [*node.args, *(keyword.value for keyword in node.keywords)]
+                place = f"{path.relative_to(repo)}:{node.lineno}"
+                found.append((place, *(value.value for value in values if isinstance(value, ast.Constant))))
+    return found
+
+
+def test_the_extra_that_is_named_holds_the_package(repo: Path) -> None:
+    """Whoever follows the message of a missing package gets that package."""
+    extras, installed = extras_of(repo), packages_distributions()
+    calls = calls_of_need(repo)
+    assert len(calls) > 5
+    wrong = [
+        f"{place}: {module} is not in the extra {extra!r}"
+        for place, module, extra in calls
+        for top in [module.partition(".")[0]]
+        if extra not in extras or not {*installed.get(top, [top])} & extras[extra]
+    ]
+    assert wrong == []

@@ -40,6 +40,10 @@ FACADE = frozenset({"__version__"})
 TORCH_FREE = ("data", "metrics", "verdict", "engine", "latency", "compiler", "bench", "report", "serve", "cli")
 
 
+OTHER_PROCESS = frozenset({"prunus.bench.worker", "prunus.bench.torch_net"})
+"""What times PyTorch as a rival runs in a process of that rival, and imports torch there, inside a function."""
+
+
 def module_name(path: Path) -> str:
     """Give the dotted name of a source file."""
     parts = path.relative_to(SOURCE.parent).with_suffix("").parts
@@ -141,11 +145,11 @@ def torch_free_modules() -> list[str]:
 
 
 def test_torch_is_not_named_where_it_must_not_be() -> None:
-    """No torch-free module imports torch, not even inside a function (what runs in a rival's environment may)."""
+    """No torch-free module imports torch, not even inside a function (what times torch as a rival may)."""
     found = [
         f"{name}:{line}"
         for name in torch_free_modules()
-        if name != "prunus.bench.worker"
+        if name not in OTHER_PROCESS
         for line, target in imported(MODULES[name].read_text(encoding="utf-8"))
         if target.partition(".")[0] == "torch"
     ]
@@ -156,9 +160,8 @@ def test_torch_is_not_named_where_it_must_not_be() -> None:
 @pytest.mark.parametrize("part", sorted({".".join(name.split(".")[:2]) for name in torch_free_modules()}))
 def test_torch_stays_out(part: str) -> None:
     """Importing a torch-free part, with every module in it, does not load torch where torch is installed."""
-    # The worker of bench runs in another environment, and __main__ runs a program.
-    own = [name for name in torch_free_modules() if ".".join(name.split(".")[:2]) == part]
-    names = [name for name in own if name != "prunus.bench.worker" and not name.endswith("__main__")]
+    names = [name for name in torch_free_modules() if ".".join(name.split(".")[:2]) == part]
+    names = [name for name in names if not name.endswith("__main__")]
     imports = "".join(f"import {name}\n" for name in names)
     assert json.loads(run(f"import sys, json\n{imports}print(json.dumps('torch' in sys.modules))")) is False
 

@@ -37,24 +37,13 @@ class CatBoostForest:
     library = "CatBoost"
 
     def __init__(self, data: bytes, source: str) -> None:
-        self._catboost = need("catboost", extra="train")
+        self._catboost = need("catboost", extra="catboost")
         form = "cbm" if data.startswith(MAGIC) else "json"
         if form == "cbm":
             _check_length(data, source)
         else:
             _read_model(data, source)  # before CatBoost sees it
-        self._set(self._load(data, form, source), source)
-
-    def _load(self, data: bytes, form: str, source: str) -> Any:  # noqa: ANN401 - CatBoost has no annotations
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "model"
-                path.write_bytes(data)
-                model = self._catboost.CatBoost()
-                model.load_model(str(path), format=form)
-                return model
-        except (self._catboost.CatBoostError, ValueError, TypeError) as error:
-            raise _damaged(source, f"CatBoost cannot read it ({error})") from error
+        self._set(_load(data, form, source), source)
 
     def _set(self, model: Any, source: str) -> None:  # noqa: ANN401 - CatBoost has no annotations
         others = {
@@ -86,7 +75,6 @@ class CatBoostForest:
             whole["trees"] = whole["trees"][:n_trees]
             return CatBoostForest(json.dumps(whole).encode(), source)
         part = object.__new__(CatBoostForest)
-        part._catboost = self._catboost
         model = self._model.copy()
         model.shrink(ntree_end=n_trees)
         part._set(model, source)
@@ -101,6 +89,19 @@ class CatBoostForest:
             path = Path(folder) / f"model{suffix}"
             self._model.save_model(str(path), format=suffix[1:])
             return path.read_bytes()
+
+
+def _load(data: bytes, form: str, source: str) -> Any:  # noqa: ANN401 - CatBoost has no annotations
+    catboost = need("catboost", extra="train")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model"
+            path.write_bytes(data)
+            model = catboost.CatBoost()
+            model.load_model(str(path), format=form)
+            return model
+    except (catboost.CatBoostError, ValueError, TypeError) as error:
+        raise _damaged(source, f"CatBoost cannot read it ({error})") from error
 
 
 def _damaged(source: str, what: str) -> TeacherError:

@@ -35,7 +35,7 @@ class XGBoostForest:
     library = "XGBoost"
 
     def __init__(self, data: bytes, source: str) -> None:
-        xgboost = need("xgboost", extra="train")
+        xgboost = need("xgboost", extra="xgboost")
         model = _decode(data, source)
         try:
             learner = model["learner"]
@@ -50,7 +50,6 @@ class XGBoostForest:
             if isinstance(error, TeacherError):
                 raise
             raise _damaged(source, f"part of it is missing or misshapen ({error!r})") from error
-        self._xgboost = xgboost
         self._source = source
         self._rounds = rounds
         self.feature_names = names or tuple(f"f{index}" for index in range(n_features))
@@ -66,7 +65,7 @@ class XGBoostForest:
 
     def _cut(self, n_rounds: int) -> None:
         """Keep the first rounds only."""
-        with self._xgboost.config_context(verbosity=0):
+        with need("xgboost", extra="train").config_context(verbosity=0):
             booster = self._booster[:n_rounds]
             booster.set_attr(best_iteration=None, best_score=None)
             self._booster = booster
@@ -83,9 +82,10 @@ class XGBoostForest:
                 " values: clip it, or pass NaN if the value is missing"
             )
             raise InfiniteValueError(msg)
-        with self._xgboost.config_context(verbosity=0):
+        xgboost = need("xgboost", extra="train")
+        with xgboost.config_context(verbosity=0):
             self._booster.set_param({"nthread": n_threads})
-            rows = self._xgboost.DMatrix(
+            rows = xgboost.DMatrix(
                 X,
                 missing=np.nan,
                 nthread=n_threads,
@@ -111,7 +111,7 @@ class XGBoostForest:
         if suffix not in {".json", ".ubj"}:
             msg = f"cannot save an XGBoost model as {suffix or 'a file without suffix'}; expected .json or .ubj"
             raise TeacherError(msg)
-        with self._xgboost.config_context(verbosity=0):
+        with need("xgboost", extra="train").config_context(verbosity=0):
             return bytes(self._booster.save_raw(raw_format=suffix[1:]))
 
 
