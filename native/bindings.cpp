@@ -1,0 +1,139 @@
+// The only file that knows Python.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <string>
+#include <vector>
+
+#include "engine/dispatch.hpp"
+#include "engine/network.hpp"
+
+namespace nb = nanobind;
+using nb::literals::operator""_a;
+
+namespace {
+
+template <class T>
+using Vector = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+template <class T>
+using Matrix = nb::ndarray<const T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Output = nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+[[noreturn]] void refuse(const std::string& message) {
+    throw nb::value_error(message.c_str());
+}
+
+const prunus::Isa& isa_named(const std::string& name) {
+    for (const prunus::Isa* isa : prunus::usable_isas())
+        if (name == isa->name) return *isa;
+    refuse("instruction set '" + name + "' is not in this build or not on this CPU");
+}
+
+template <class Array>
+const typename Array::Scalar* sized(const Array& array, size_t expected, const char* name) {
+    if (array.shape(0) != expected)
+        refuse(std::string(name) + " has " + std::to_string(array.shape(0)) + " entries; expected " +
+               std::to_string(expected));
+    return array.data();
+}
+
+uint32_t width(size_t n, const char* name) {
+    if (n > (1u << 16)) refuse(std::to_string(n) + " " + name + "; expected at most 65536");
+    return static_cast<uint32_t>(n);
+}
+
+// ("dense", weight, bias, activation) or ("sparse", indptr, indices, values, bias, n_inputs, activation)
+prunus::LayerDescription describe(nb::tuple layer) {
+    prunus::LayerDescription d{};
+    const std::string kind = nb::cast<std::string>(layer[0]);
+    if (kind == "dense" && layer.size() == 4) {
+        const auto weight = nb::cast<Matrix<float>>(layer[1], false);
+        d.outputs = width(weight.shape(0), "outputs");
+        d.inputs = width(weight.shape(1), "inputs");
+        d.weight = weight.data();
+        d.bias = sized(nb::cast<Vector<float>>(layer[2], false), d.outputs, "bias");
+        d.activation = static_cast<prunus::Activation>(nb::cast<uint32_t>(layer[3]));
+    } else if (kind == "sparse" && layer.size() == 7) {
+        const auto bias = nb::cast<Vector<float>>(layer[4], false);
+        const auto indices = nb::cast<Vector<int32_t>>(layer[2], false);
+        d.sparse = true;
+        d.outputs = width(bias.shape(0), "outputs");
+        d.inputs = width(nb::cast<size_t>(layer[5]), "inputs");
+        d.bias = bias.data();
+        d.indptr = sized(nb::cast<Vector<int32_t>>(layer[1], false), static_cast<size_t>(d.outputs) + 1, "indptr");
+        d.stored = indices.shape(0);
+        d.indices = indices.data();
+        d.values = sized(nb::cast<Vector<float>>(layer[3], false), d.stored, "values");
+        d.activation = static_cast<prunus::Activation>(nb::cast<uint32_t>(layer[6]));
+    } else {
+        refuse("a layer is ('" + kind + "', ...) with " + std::to_string(layer.size()) +
+               " entries; expected ('dense', 3 more) or ('sparse', 6 more)");
+    }
+    return d;
+}
+
+void build(prunus::Network* self, size_t n_features, Vector<uint8_t> allow_missing, Vector<int32_t> feature,
+           Vector<uint8_t> kind, Vector<float> center, Vector<float> scale, Vector<float> lower, Vector<float> upper,
+           Vector<float> fill, nb::list layers, const std::string& isa) {
+    prunus::Description d{};
+    d.features = width(n_features, "features");
+    d.allow_missing = sized(allow_missing, n_features, "allow_missing");
+    d.slots = width(feature.shape(0), "slots");
+    d.feature = feature.data();
+    d.kind = sized(kind, d.slots, "kind");
+    d.center = sized(center, d.slots, "center");
+    d.scale = sized(scale, d.slots, "scale");
+    d.lower = sized(lower, d.slots, "lower");
+    d.upper = sized(upper, d.slots, "upper");
+    d.fill = sized(fill, d.slots, "fill");
+    for (nb::handle layer : layers) d.layers.push_back(describe(nb::cast<nb::tuple>(layer)));
+    const std::string problem = prunus::Network::check(d);
+    if (!problem.empty()) refuse(problem);
+    new (self) prunus::Network(d, isa_named(isa));
+}
+
+template <class Array>
+bool is_aligned(const Array& array) {
+    return reinterpret_cast<uintptr_t>(array.data()) % alignof(float) == 0;
+}
+
+int score(const prunus::Network& self, Matrix<float> X, Output out, unsigned n_threads) {
+    if (X.shape(1) != self.features())
+        refuse("X has " + std::to_string(X.shape(1)) + " columns; expected " + std::to_string(self.features()));
+    if (out.shape(0) != X.shape(0))
+        refuse("out has " + std::to_string(out.shape(0)) + " entries; expected one for each of " +
+               std::to_string(X.shape(0)) + " documents");
+    if (!is_aligned(X) || !is_aligned(out)) throw nb::type_error("X and out must be aligned as float32");
+    int status;
+    {
+        nb::gil_scoped_release released;
+        status = self.score(X.data(), X.shape(0), out.data(), n_threads);
+    }
+    if (status & prunus::status_no_memory) throw std::bad_alloc();
+    return status;
+}
+
+std::vector<std::string> isas() {
+    std::vector<std::string> names;
+    for (const prunus::Isa* isa : prunus::usable_isas()) names.push_back(isa->name);
+    return names;
+}
+
+}  // namespace
+
+NB_MODULE(_native, module) {
+    module.def("isas", isas, "Instruction sets that can be used here, best first.");
+    module.def(
+        "lanes", [](const std::string& isa) { return isa_named(isa).lanes; }, "isa"_a,
+        "Documents in one vector of an instruction set.");
+    nb::class_<prunus::Network>(module, "Network", "A network packed for one instruction set.")
+        .def("__init__", build, "n_features"_a, "allow_missing"_a.noconvert(), "feature"_a.noconvert(),
+             "kind"_a.noconvert(), "center"_a.noconvert(), "scale"_a.noconvert(), "lower"_a.noconvert(),
+             "upper"_a.noconvert(), "fill"_a.noconvert(), "layers"_a, "isa"_a)
+        .def("score", score, "X"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a = 1,
+             "Score the rows of X into out; returns flags (1: NaN where forbidden, 2: infinity in a feature that is "
+             "read).")
+        .def_prop_ro("isa", [](const prunus::Network& self) { return self.isa().name; });
+}

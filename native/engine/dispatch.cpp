@@ -1,0 +1,27 @@
+#include "dispatch.hpp"
+
+namespace prunus {
+namespace {
+
+std::vector<const Isa*> detect() {
+    std::vector<const Isa*> found;
+#ifdef PRUNUS_X86
+    // These builtins also ask whether the operating system saves the registers (XCR0).
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
+        found.push_back(&avx512::isa);
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&avx2::isa);
+#endif
+    found.push_back(&scalar::isa);
+    return found;
+}
+
+}  // namespace
+
+const std::vector<const Isa*>& usable_isas() {
+    static const std::vector<const Isa*> found = detect();
+    return found;
+}
+
+}  // namespace prunus

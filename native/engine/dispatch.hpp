@@ -1,0 +1,13 @@
+// Which instruction sets can be used here.
+#pragma once
+
+#include <vector>
+
+#include "../isa/isa.hpp"
+
+namespace prunus {
+
+// Those of this build that this CPU and operating system have, best first; scalar is always the last.
+const std::vector<const Isa*>& usable_isas();
+
+}  // namespace prunus

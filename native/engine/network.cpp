@@ -1,0 +1,286 @@
+#include "network.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <new>
+#include <numeric>
+#include <system_error>
+#include <thread>
+
+#include "scratch.hpp"
+
+namespace prunus {
+namespace {
+
+constexpr uint32_t max_width = 1u << 16;
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+std::string at(const char* what, size_t index) {
+    return std::string(what) + " " + std::to_string(index);
+}
+
+bool all_finite(const float* values, size_t n) {
+    return std::all_of(values, values + n, [](float x) { return std::isfinite(x); });
+}
+
+std::string check_inputs(const Description& d) {
+    if (d.features < 1 || d.features > max_width) return std::to_string(d.features) + " features; expected 1 to 65536";
+    if (d.slots < 1 || d.slots > max_width) return std::to_string(d.slots) + " input slots; expected 1 to 65536";
+    for (uint32_t s = 0; s < d.slots; ++s) {
+        if (d.feature[s] < 0 || static_cast<uint32_t>(d.feature[s]) >= d.features)
+            return at("slot", s) + " reads feature " + std::to_string(d.feature[s]) + " of " +
+                   std::to_string(d.features);
+        if (s > 0 && d.feature[s] < d.feature[s - 1])
+            return at("slot", s) + " reads an earlier feature than the slot before it";
+        if (d.kind[s] >= kind_count) return at("slot", s) + " has the unknown kind " + std::to_string(d.kind[s]);
+        for (const float* column : {d.center, d.scale, d.lower, d.upper, d.fill})
+            if (!std::isfinite(column[s])) return at("slot", s) + " holds NaN or infinity; expected finite numbers";
+        if (d.lower[s] > d.upper[s]) return at("slot", s) + " has lower > upper";
+    }
+    return {};
+}
+
+std::string check_sparse(const LayerDescription& layer, const std::string& name) {
+    if (layer.stored > static_cast<size_t>(std::numeric_limits<int32_t>::max()))
+        return name + " stores too many weights";
+    if (layer.indptr[0] != 0 || static_cast<size_t>(layer.indptr[layer.outputs]) != layer.stored)
+        return name + ": indptr must rise from 0 to the number of weights";
+    for (uint32_t o = 0; o < layer.outputs; ++o)
+        if (layer.indptr[o] > layer.indptr[o + 1]) return name + ": indptr falls at row " + std::to_string(o);
+    for (size_t i = 0; i < layer.stored; ++i)
+        if (layer.indices[i] < 0 || static_cast<uint32_t>(layer.indices[i]) >= layer.inputs)
+            return name + ": index " + std::to_string(layer.indices[i]) + " lies outside 0.." +
+                   std::to_string(layer.inputs - 1);
+    if (!all_finite(layer.values, layer.stored)) return name + " holds NaN or infinity; expected finite weights";
+    return {};
+}
+
+std::string check_layers(const Description& d) {
+    if (d.layers.empty() || d.layers.size() > 64) return std::to_string(d.layers.size()) + " layers; expected 1 to 64";
+    uint32_t width = d.slots;
+    for (size_t number = 0; number < d.layers.size(); ++number) {
+        const LayerDescription& layer = d.layers[number];
+        const std::string name = at("layer", number);
+        if (layer.inputs != width)
+            return name + " takes " + std::to_string(layer.inputs) + " inputs; the one before gives " +
+                   std::to_string(width);
+        if (layer.outputs < 1 || layer.outputs > max_width)
+            return name + " has " + std::to_string(layer.outputs) + " outputs; expected 1 to 65536";
+        if (static_cast<uint32_t>(layer.activation) > static_cast<uint32_t>(Activation::sigmoid))
+            return name + " has an unknown activation";
+        if (!all_finite(layer.bias, layer.outputs)) return name + " holds NaN or infinity; expected finite biases";
+        if (layer.sparse) {
+            const std::string problem = check_sparse(layer, name);
+            if (!problem.empty()) return problem;
+        } else if (!all_finite(layer.weight, static_cast<size_t>(layer.inputs) * layer.outputs)) {
+            return name + " holds NaN or infinity; expected finite weights";
+        }
+        width = layer.outputs;
+    }
+    if (width != 1) return "the last layer gives " + std::to_string(width) + " outputs; expected 1, the score";
+    return {};
+}
+
+// The weights of one output, in rising order of the inputs' positions in the tile.
+struct Entry {
+    uint32_t position;
+    float value;
+};
+
+std::vector<Entry> row_of(const LayerDescription& layer, uint32_t output, const std::vector<uint32_t>& position) {
+    std::vector<Entry> row;
+    if (layer.sparse) {
+        for (int32_t i = layer.indptr[output]; i < layer.indptr[output + 1]; ++i)
+            row.push_back({position[static_cast<size_t>(layer.indices[i])], layer.values[i]});
+    } else {
+        for (uint32_t k = 0; k < layer.inputs; ++k)
+            row.push_back({position[k], layer.weight[static_cast<size_t>(output) * layer.inputs + k]});
+    }
+    std::sort(row.begin(), row.end(), [](const Entry& a, const Entry& b) { return a.position < b.position; });
+    return row;
+}
+
+}  // namespace
+
+std::string Network::check(const Description& description) {
+    std::string problem = check_inputs(description);
+    return problem.empty() ? check_layers(description) : problem;
+}
+
+Network::Network(const Description& description, const Isa& isa)
+    : isa_(isa), allow_missing_(description.allow_missing, description.allow_missing + description.features) {
+    // position[i]: row of the tile where input i of the next layer stands. Slots and the outputs of sparse layers are
+    // stored in an order of their own (by kind, by length), so every layer's inputs are looked up here.
+    std::vector<uint32_t> position;
+    pack_inputs(description, position);
+    uint32_t rows[2] = {description.slots, static_cast<uint32_t>(groups_.size()) * 4};
+    uint32_t widest_pair = 0;
+    uint32_t width = description.slots;
+    for (size_t number = 0; number < description.layers.size(); ++number) {
+        const LayerDescription& layer = description.layers[number];
+        widest_pair = std::max(widest_pair, width + layer.outputs);
+        width = layer.outputs;
+        if (number + 1 == description.layers.size()) {
+            packed_.last = pack_layer(layer, position, true);
+        } else {
+            layers_.push_back(pack_layer(layer, position, false));
+            uint32_t& buffer = rows[(number + 1) % 2];
+            buffer = std::max(buffer, layer.outputs);
+        }
+    }
+    packed_.features = description.features;
+    packed_.tile = 4;
+    packed_.group_count = static_cast<uint32_t>(groups_.size());
+    packed_.groups = groups_.data();
+    packed_.slots = slots_.data();
+    packed_.layer_count = static_cast<uint32_t>(layers_.size());
+    packed_.layers = layers_.data();
+    packed_.rows_even = rows[0];
+    packed_.rows_odd = rows[1];
+}
+
+void Network::pack_inputs(const Description& d, std::vector<uint32_t>& position) {
+    std::vector<uint32_t> raw_row(d.slots);
+    for (uint32_t s = 0; s < d.slots; ++s) {
+        const uint32_t feature = static_cast<uint32_t>(d.feature[s]);
+        if (read_.empty() || read_.back() != feature) read_.push_back(feature);
+        const uint32_t last_group = d.features < 4 ? 0 : d.features - 4;
+        if (groups_.empty() || feature >= groups_.back() + 4) groups_.push_back(std::min(feature, last_group));
+        raw_row[s] = static_cast<uint32_t>(groups_.size() - 1) * 4 + feature - groups_.back();
+    }
+    std::vector<uint32_t> order(d.slots);
+    std::iota(order.begin(), order.end(), 0u);
+    const auto run_of = [&](uint32_t s) { return d.kind[s] * 2 + (d.allow_missing[d.feature[s]] ? 1 : 0); };
+    std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return run_of(a) < run_of(b); });
+    position.resize(d.slots);
+    for (uint32_t place = 0; place < d.slots; ++place) {
+        const uint32_t s = order[place];
+        position[s] = place;
+        slots_.push_back({raw_row[s], d.center[s], d.scale[s], d.lower[s], d.upper[s], d.fill[s]});
+    }
+    for (uint32_t run = 0; run < kind_count * 2; ++run)
+        packed_.slot_end[run / 2][run % 2] = static_cast<uint32_t>(
+            std::count_if(order.begin(), order.end(), [&](uint32_t s) { return run_of(s) <= static_cast<int>(run); }));
+}
+
+Layer Network::pack_layer(const LayerDescription& d, std::vector<uint32_t>& position, bool last) {
+    Layer layer{};
+    layer.inputs = d.inputs;
+    layer.outputs = d.outputs;
+    layer.sparse = d.sparse || last;
+    layer.sigmoid = d.activation == Activation::sigmoid;
+    layer.lower = d.activation == Activation::relu || d.activation == Activation::relu6 ? 0.0f : -infinity;
+    layer.upper = d.activation == Activation::relu6 ? 6.0f : infinity;
+    std::vector<std::vector<Entry>> rows;
+    for (uint32_t o = 0; o < d.outputs; ++o) rows.push_back(row_of(d, o, position));
+    std::vector<uint32_t> order(d.outputs);
+    std::iota(order.begin(), order.end(), 0u);
+    if (layer.sparse)
+        std::stable_sort(order.begin(), order.end(),
+                         [&](uint32_t a, uint32_t b) { return rows[a].size() < rows[b].size(); });
+
+    std::vector<float> bias;
+    for (uint32_t o : order) bias.push_back(d.bias[o]);
+    floats_.push_back(std::move(bias));
+    layer.bias = floats_.back().data();
+    if (layer.sparse) {
+        std::vector<Rows> runs;
+        for (uint32_t o : order) {
+            const uint32_t length = static_cast<uint32_t>(rows[o].size());
+            if (runs.empty() || runs.back().length != length) runs.push_back({length, 0});
+            ++runs.back().count;
+        }
+        runs_.push_back(std::move(runs));
+        layer.runs = runs_.back().data();
+        layer.run_count = static_cast<uint32_t>(runs_.back().size());
+        for (uint32_t stream = 0; stream < stream_count; ++stream) {
+            if (stream == narrow_stream && !isa_.has_narrow) continue;
+            const uint32_t unit = static_cast<uint32_t>(sizeof(float)) * (stream == wide_stream ? isa_.lanes : 1);
+            std::vector<Weight> weights;
+            for (uint32_t o : order)
+                for (const Entry& entry : rows[o]) weights.push_back({entry.value, entry.position * unit});
+            weights_.push_back(std::move(weights));
+            layer.weights[stream] = weights_.back().data();
+        }
+    } else {
+        const size_t panels = (d.outputs + dense_panel - 1) / dense_panel;
+        std::vector<float> packed(panels * d.inputs * dense_panel, 0.0f);
+        for (uint32_t o = 0; o < d.outputs; ++o)
+            for (uint32_t k = 0; k < d.inputs; ++k)
+                packed[(static_cast<size_t>(o / dense_panel) * d.inputs + k) * dense_panel + o % dense_panel] =
+                    rows[o][k].value;
+        floats_.push_back(std::move(packed));
+        layer.panels = floats_.back().data();
+    }
+    position.resize(d.outputs);
+    for (uint32_t place = 0; place < d.outputs; ++place) position[order[place]] = place;
+    return layer;
+}
+
+size_t Network::scratch_floats() const noexcept {
+    return (static_cast<size_t>(packed_.rows_even) + packed_.rows_odd) * 4 * isa_.lanes;
+}
+
+bool Network::run(const float* X, size_t n, float* out, bool& no_memory) const noexcept {
+    float* scratch = thread_scratch(scratch_floats());
+    if (scratch == nullptr) {
+        no_memory = true;
+        return false;
+    }
+    return isa_.score(packed_, X, n, out, scratch);
+}
+
+bool Network::run_threads(const float* X, size_t n, float* out, unsigned n_threads, bool& no_memory) const noexcept {
+    // Runs of whole tiles, so that every document stands in the tile it would stand in with one thread.
+    const size_t tile = static_cast<size_t>(packed_.tile) * isa_.lanes;
+    const size_t tiles = (n + tile - 1) / tile;
+    const size_t parts = std::min<size_t>(n_threads, tiles);
+    std::atomic<bool> found{false}, failed{false};
+    const auto part = [&](size_t number) noexcept {
+        const size_t begin = std::min(n, tiles * number / parts * tile),
+                     end = std::min(n, tiles * (number + 1) / parts * tile);
+        bool no_scratch = false;
+        if (run(X + begin * packed_.features, end - begin, out + begin, no_scratch)) found = true;
+        if (no_scratch) failed = true;
+    };
+    std::unique_ptr<std::thread[]> threads(new (std::nothrow) std::thread[parts]);
+    size_t started = 1;  // this thread scores part 0
+    if (threads) {
+        try {
+            for (; started < parts; ++started) threads[started] = std::thread(part, started);
+        } catch (const std::exception&) {  // no more threads to be had: the rest is scored here
+        }
+    }
+    part(0);
+    for (size_t number = started; number < parts; ++number) part(number);
+    for (size_t number = 1; number < started; ++number) threads[number].join();
+    no_memory = failed;
+    return found;
+}
+
+int Network::score(const float* X, size_t n, float* out, unsigned n_threads) const noexcept {
+    if (n == 0) return status_ok;
+    bool no_memory = false;
+    const size_t tile = static_cast<size_t>(packed_.tile) * isa_.lanes;
+    const bool found =
+        n_threads > 1 && n > tile ? run_threads(X, n, out, n_threads, no_memory) : run(X, n, out, no_memory);
+    if (no_memory) return status_no_memory;
+    return found ? faults(X, n) : status_ok;
+}
+
+// The slow second look, once the kernels have met something.
+int Network::faults(const float* X, size_t n) const noexcept {
+    int status = status_ok;
+    for (size_t i = 0; i < n; ++i)
+        for (uint32_t feature : read_) {
+            const float x = X[i * packed_.features + feature];
+            if (std::isinf(x)) status |= status_infinite;
+            if (std::isnan(x) && !allow_missing_[feature]) status |= status_missing;
+        }
+    return status;
+}
+
+}  // namespace prunus

@@ -1,0 +1,84 @@
+// A network packed for one instruction set, and the call that scores documents with it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "../isa/isa.hpp"
+#include "packed.hpp"
+
+namespace prunus {
+
+// A network as the caller gives it. Pointers are only read while Network::build runs.
+struct LayerDescription {
+    bool sparse;
+    uint32_t inputs, outputs;
+    Activation activation;
+    const float* bias;                // [outputs]
+    const float* weight;              // dense: [outputs][inputs]
+    const int32_t *indptr, *indices;  // sparse: [outputs + 1], [stored]
+    const float* values;              // sparse: [stored]
+    size_t stored;
+};
+
+struct Description {
+    uint32_t features;
+    const uint8_t* allow_missing;  // [features]
+    uint32_t slots;
+    const int32_t* feature;                              // [slots], rising
+    const uint8_t* kind;                                 // [slots]
+    const float *center, *scale, *lower, *upper, *fill;  // [slots]
+    std::vector<LayerDescription> layers;
+};
+
+// Flags of a status.
+enum Status : int {
+    status_ok = 0,
+    status_missing = 1,    // a NaN in a feature whose schema forbids it
+    status_infinite = 2,   // an infinity in a feature that is read
+    status_no_memory = 4,  // no scratch memory; no score was written
+};
+
+class Network {
+  public:
+    // Check the description; returns what is wrong with it, or an empty string.
+    static std::string check(const Description& description);
+
+    // Pack a description that `check` passed. Throws std::bad_alloc only.
+    Network(const Description& description, const Isa& isa);
+
+    Network(const Network&) = delete;
+    Network& operator=(const Network&) = delete;
+
+    // Score n documents of X [n][features] into out [n]; returns Status flags. Thread-safe; allocates nothing after a
+    // thread's first call, unless n_threads > 1.
+    int score(const float* X, size_t n, float* out, unsigned n_threads) const noexcept;
+
+    uint32_t features() const noexcept { return packed_.features; }
+    const Isa& isa() const noexcept { return isa_; }
+
+  private:
+    size_t scratch_floats() const noexcept;
+    bool run(const float* X, size_t n, float* out, bool& no_memory) const noexcept;
+    bool run_threads(const float* X, size_t n, float* out, unsigned n_threads, bool& no_memory) const noexcept;
+    int faults(const float* X, size_t n) const noexcept;
+
+    void pack_inputs(const Description& description, std::vector<uint32_t>& position);
+    Layer pack_layer(const LayerDescription& layer, std::vector<uint32_t>& position, bool last);
+
+    const Isa& isa_;
+    Packed packed_{};
+    std::vector<uint8_t> allow_missing_;
+    std::vector<uint32_t> read_;  // features that some slot reads
+    std::vector<uint32_t> groups_;
+    std::vector<Slot> slots_;
+    std::vector<Layer> layers_;
+    // What the layers point into; the inner vectors never change once built.
+    std::vector<std::vector<float>> floats_;
+    std::vector<std::vector<Weight>> weights_;
+    std::vector<std::vector<Rows>> runs_;
+};
+
+}  // namespace prunus

@@ -1,0 +1,70 @@
+// What a kernel sees of a network: plain structs and pointers into memory that Network owns.
+//
+// No inline function stands here: this header is compiled once for each instruction set, and an inline function would
+// be emitted with AVX-512 code in a section that the linker may pick for everybody.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace prunus {
+
+enum class Kind : uint32_t { value = 0, log = 1, missing = 2, equal = 3 };
+enum class Activation : uint32_t { identity = 0, relu = 1, relu6 = 2, sigmoid = 3 };
+
+constexpr uint32_t kind_count = 4;
+
+// One input slot: z = clamp((t(x) - center) * scale, lower, upper), fill where x is NaN.
+struct Slot {
+    uint32_t row;  // of the transposed raw tile
+    float center, scale, lower, upper, fill;
+};
+
+// One stored weight. The offset is the input's row times the bytes of that row in a tile of one vector (wide stream)
+// or of one document (narrow stream); the kernel multiplies it by a constant that x86 folds into the address.
+struct Weight {
+    float value;
+    uint32_t offset;
+};
+
+// `count` rows in a run that store `length` weights each.
+struct Rows {
+    uint32_t length, count;
+};
+
+// Outputs of one dense panel: weights are stored [panel][input][dense_panel].
+// 12 is divisible by every block height that the kernels use (3, 4, 6 and 12).
+constexpr uint32_t dense_panel = 12;
+
+enum Stream : uint32_t { wide_stream = 0, narrow_stream = 1, stream_count = 2 };
+
+struct Layer {
+    uint32_t inputs, outputs;
+    bool sparse;
+    bool sigmoid;        // applied in a pass of its own
+    float lower, upper;  // every other activation is a clamp: identity +-inf, relu [0, inf], relu6 [0, 6]
+    const float* bias;   // [outputs], in stored order
+    // sparse: rows in order of rising length, their weights one after another
+    const Weight* weights[stream_count];
+    const Rows* runs;
+    uint32_t run_count;
+    // dense
+    const float* panels;  // [ceil(outputs / dense_panel)][inputs][dense_panel]
+};
+
+struct Packed {
+    uint32_t features;  // columns of X
+    uint32_t tile;      // vectors of documents in a full tile: 4, or 2 where activations would leave L1
+    // input stage: groups of four neighbouring features are loaded and transposed together
+    uint32_t group_count;
+    const uint32_t* groups;            // first feature of each group, at most features - 4
+    const Slot* slots;                 // sorted by kind, inside a kind those without missing values first
+    uint32_t slot_end[kind_count][2];  // [kind][missing allowed]: end of that run of slots
+    // layers; the last one is stored apart, as one sparse row
+    uint32_t layer_count;
+    const Layer* layers;
+    Layer last;
+    uint32_t rows_even, rows_odd;  // rows of the two scratch buffers
+};
+
+}  // namespace prunus

@@ -1,0 +1,63 @@
+// The whole of a score, written once: included by each file of isa/ inside that file's own namespace, after it has
+// defined its vector vocabulary. Standard headers with inline functions are not allowed here (see packed.hpp).
+
+// clang-format off: each uses what stands in those before it
+#include "math.inl"
+#include "input.inl"
+#include "sparse.inl"
+#include "dense.inl"
+// clang-format on
+
+template <class V, int G>
+PRUNUS_NOINLINE void sigmoid_rows(float* rows, uint32_t count) {
+    for (size_t i = 0; i < static_cast<size_t>(count) * G; ++i)
+        V::store(rows + i * V::lanes, sigmoid<V>(V::load(rows + i * V::lanes)));
+}
+
+// Score up to G * V::lanes documents. Activations go to and fro between the two halves of `scratch` and stay in cache.
+template <class V, int G, Stream stream>
+bool score_tile(const Packed& net, const float* X, uint32_t documents, float* out, float* scratch) {
+    constexpr int scale = stream == wide_stream ? G : G * V::lanes;
+    float *in = scratch, *next = scratch + static_cast<size_t>(net.rows_even) * G * V::lanes;
+    const bool found = input_stage<V, G>(net, X, documents, next, in);
+    for (uint32_t number = 0; number < net.layer_count; ++number) {
+        const Layer& layer = net.layers[number];
+        if (layer.sparse)
+            sparse_layer<V, G, scale>(layer, layer.weights[stream], in, next);
+        else
+            dense_layer<V, G>(layer, in, next);
+        if (layer.sigmoid) sigmoid_rows<V, G>(next, layer.outputs);
+        float* swap = in;
+        in = next;
+        next = swap;
+    }
+    last_layer<V, G, scale>(net.last, net.last.weights[stream], in, documents, out);
+    return found;
+}
+
+using ScoreTile = bool (*)(const Packed&, const float*, uint32_t, float*, float*);
+
+// Score n documents: full tiles, then the smallest tile that holds the rest; `few` scores up to V::lanes documents.
+template <class V, ScoreTile few>
+bool score_batch(const Packed& net, const float* X, size_t n, float* out, float* scratch) {
+    bool found = false;
+    const size_t full = static_cast<size_t>(net.tile) * V::lanes;
+    for (; n >= full; n -= full, X += full * net.features, out += full) {
+        if (net.tile == 4)
+            found |= score_tile<V, 4, wide_stream>(net, X, static_cast<uint32_t>(full), out, scratch);
+        else
+            found |= score_tile<V, 2, wide_stream>(net, X, static_cast<uint32_t>(full), out, scratch);
+    }
+    const uint32_t rest = static_cast<uint32_t>(n);
+    if (rest == 0) return found;
+    switch ((rest + V::lanes - 1) / V::lanes) {
+        case 1:
+            return found | few(net, X, rest, out, scratch);
+        case 2:
+            return found | score_tile<V, 2, wide_stream>(net, X, rest, out, scratch);
+        case 3:
+            return found | score_tile<V, 3, wide_stream>(net, X, rest, out, scratch);
+        default:
+            return found | score_tile<V, 4, wide_stream>(net, X, rest, out, scratch);
+    }
+}

@@ -1,0 +1,105 @@
+// Input stage: raw features of a tile of documents -> the first layer's inputs, feature-major.
+
+// Rows of a full vector of documents: a constant distance apart.
+struct EvenRows {
+    const float* first;
+    size_t stride;
+    PRUNUS_INLINE const float* operator()(int document) const { return first + static_cast<size_t>(document) * stride; }
+};
+
+// Rows of a vector that the batch does not fill: the last document stands in for those that are not there, so that
+// nothing is read past the end of X and no lane holds a value that the batch does not.
+struct LastRows {
+    const float* first;
+    size_t stride;
+    uint32_t count;
+    PRUNUS_INLINE const float* operator()(int document) const {
+        const uint32_t kept = static_cast<uint32_t>(document) < count ? static_cast<uint32_t>(document) : count - 1;
+        return first + kept * stride;
+    }
+};
+
+// Load groups of four features of V::lanes documents, transposed: raw[4 * group + j] is feature j of the group.
+// Only groups with a feature that some slot reads are there. Four features at a time, with no full 16x16 transpose:
+// the same number of instructions an element (24 for 64), but unread features cost nothing in units of four.
+template <class V, int G, class RowsOf>
+PRUNUS_INLINE void load_groups(const Packed& net, RowsOf rows, float* raw) {
+    for (uint32_t group = 0; group < net.group_count; ++group, raw += 4 * G * V::lanes) {
+        typename V::Reg column[4];
+        V::columns(rows, net.groups[group], column);
+        for (int j = 0; j < 4; ++j) V::store(raw + j * G * V::lanes, column[j]);
+    }
+}
+
+// One run of slots of one kind. `watch` ends as NaN in a lane that met a NaN where none is allowed, or an infinity:
+// x * 0 is 0 for every finite x and NaN for those two, so one fused multiply-add looks for both.
+//
+// (x - center) * scale stays a subtraction and a multiplication. Folding it to x * scale - center * scale cancels when
+// x is large against 1 / scale (a timestamp, say), and so does folding it into the first layer's weights.
+template <class V, int G, Kind kind, bool missing_allowed>
+PRUNUS_INLINE float* fill_slots(const Slot* slot, const Slot* end, const float* raw, float* out,
+                                typename V::Reg* watch) {
+    using R = typename V::Reg;
+    constexpr int width = G * V::lanes;
+    for (; slot != end; ++slot, out += width) {
+        const float* x_row = raw + static_cast<size_t>(slot->row) * width;
+        const R center = V::splat(slot->center), scale = V::splat(slot->scale);
+        const R lower = V::splat(slot->lower), upper = V::splat(slot->upper), fill = V::splat(slot->fill);
+        PRUNUS_UNROLL
+        for (int g = 0; g < G; ++g) {
+            const R x = V::load(x_row + g * V::lanes);
+            const typename V::Mask missing = V::is_nan(x);
+            watch[g] = missing_allowed ? V::watch_present(watch[g], x, missing) : V::watch(watch[g], x);
+            R z;
+            if (kind == Kind::missing) {
+                z = V::select(missing, V::splat(1.0f), V::splat(0.0f));
+            } else if (kind == Kind::equal) {
+                z = V::select(V::equal(x, center), V::splat(1.0f), V::splat(0.0f));
+            } else {
+                const R t = kind == Kind::log ? signed_log1p<V>(x) : x;
+                z = V::min(V::max(V::mul(V::sub(t, center), scale), lower), upper);
+            }
+            if (missing_allowed && kind != Kind::missing) z = V::select(missing, fill, z);
+            V::store(out + g * V::lanes, z);
+        }
+    }
+    return out;
+}
+
+template <class V, int G, Kind kind>
+PRUNUS_INLINE float* fill_kind(const Packed& net, uint32_t begin, const float* raw, float* out,
+                               typename V::Reg* watch) {
+    const uint32_t* end = net.slot_end[static_cast<uint32_t>(kind)];
+    out = fill_slots<V, G, kind, false>(net.slots + begin, net.slots + end[0], raw, out, watch);
+    return fill_slots<V, G, kind, true>(net.slots + end[0], net.slots + end[1], raw, out, watch);
+}
+
+// Returns whether a NaN where none is allowed, or an infinity, was met.
+template <class V, int G>
+PRUNUS_NOINLINE bool input_stage(const Packed& net, const float* X, uint32_t documents, float* raw, float* out) {
+    size_t stride = net.features;
+    alignas(64) float padded[V::lanes * G * 4];
+    if (net.features < 4) {  // a group has four features: widen the rows
+        for (uint32_t d = 0; d < documents; ++d)
+            for (uint32_t f = 0; f < 4; ++f) padded[d * 4 + f] = f < net.features ? X[d * stride + f] : 0.0f;
+        X = padded;
+        stride = 4;
+    }
+    for (int g = 0; g < G; ++g) {
+        const uint32_t first = static_cast<uint32_t>(g * V::lanes);
+        const float* rows = X + first * stride;
+        if (documents >= first + V::lanes)
+            load_groups<V, G>(net, EvenRows{rows, stride}, raw + first);
+        else
+            load_groups<V, G>(net, LastRows{rows, stride, documents - first}, raw + first);
+    }
+    typename V::Reg watch[G];
+    for (int g = 0; g < G; ++g) watch[g] = V::splat(0.0f);
+    out = fill_kind<V, G, Kind::value>(net, 0, raw, out, watch);
+    out = fill_kind<V, G, Kind::log>(net, net.slot_end[0][1], raw, out, watch);
+    out = fill_kind<V, G, Kind::missing>(net, net.slot_end[1][1], raw, out, watch);
+    fill_kind<V, G, Kind::equal>(net, net.slot_end[2][1], raw, out, watch);
+    bool found = false;
+    for (int g = 0; g < G; ++g) found |= V::any_nan(watch[g]);
+    return found;
+}

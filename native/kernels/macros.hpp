@@ -1,0 +1,6 @@
+// Words of the kernels that are the compiler's, not the language's.
+#pragma once
+
+#define PRUNUS_INLINE inline __attribute__((always_inline))
+#define PRUNUS_NOINLINE __attribute__((noinline))
+#define PRUNUS_UNROLL _Pragma("GCC unroll 32")
