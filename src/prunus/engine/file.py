@@ -222,13 +222,13 @@ def _load_ranker(content: bytes, header: dict[str, Any], name: str) -> RankScore
         shape = (CHECK_ROWS, len(network.features_read))
         require(rows.shape == shape, name, f"check.rows has shape {rows.shape}, not {shape}")
         require(expected.shape == (CHECK_ROWS,), name, f"check.scores has shape {expected.shape}")
+        require(np.isfinite(expected).all(), name, "check.scores holds NaN or infinity")
         metadata = {key: value for key, value in header.items() if key not in RESERVED}
         scorer = RankScorer(network, schema, metadata=metadata)
         found = scorer.score(_widen(rows, network))
     except (NetworkError, DataError, MemoryError) as error:
         refuse(name, error)
-    # Written so that NaN on either side is a difference.
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # NaN found compares as different
         same = np.abs(found - expected) <= CHECK_TOLERANCE * np.maximum(1, np.abs(expected))
     if not same.all():
         row = int(np.flatnonzero(~same)[0])
