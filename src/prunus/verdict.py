@@ -303,7 +303,7 @@ def _queries_for_power(pairs: _Pairs, margin: float) -> int | None:
         return None
     n_now = len(pairs.other)
     spread = pairs.error * math.sqrt(n_now) / margin
-    if spread > 1e6:
+    if spread > 4e5:  # beyond 10^12 queries
         return None
 
     def enough(n: int) -> bool:
