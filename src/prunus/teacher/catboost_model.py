@@ -37,7 +37,6 @@ class CatBoostForest:
     library = "CatBoost"
 
     def __init__(self, data: bytes, source: str) -> None:
-        self._catboost = need("catboost", extra="catboost")
         form = "cbm" if data.startswith(MAGIC) else "json"
         if form == "cbm":
             _check_length(data, source)
@@ -92,7 +91,7 @@ class CatBoostForest:
 
 
 def _load(data: bytes, form: str, source: str) -> Any:  # noqa: ANN401 - CatBoost has no annotations
-    catboost = need("catboost", extra="train")
+    catboost = need("catboost", extra="catboost")
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model"

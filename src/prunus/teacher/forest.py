@@ -56,12 +56,13 @@ def cut_at_or_below(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return the largest float32 at or below each threshold: for float32 x it makes the same cut ``x <= t``."""
     with np.errstate(over="ignore"):
         nearest = thresholds.astype(np.float32)
-    return np.where(nearest > thresholds, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+        return np.where(nearest > thresholds, np.nextafter(nearest, np.float32(-np.inf)), nearest)
 
 
 def cut_below(thresholds: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the largest float32 below each threshold: ``x < t`` is ``x <=`` that."""
-    return np.nextafter(thresholds, np.float32(-np.inf))
+    with np.errstate(over="ignore"):
+        return np.nextafter(thresholds, np.float32(-np.inf))
 
 
 def by_feature(

@@ -29,6 +29,9 @@ class Teacher(Protocol):
     def score(self, X: NDArray[np.float32], /) -> NDArray[np.float64]:
         """Return scores, float64 [n], of float32 [n, n_features] rows."""
 
+    def score_data(self, data: RankingData, /) -> NDArray[np.float64]:
+        """Return the scores of the documents of ``data``, float64 [n_docs]."""
+
     def midpoints(self, minimum: ArrayLike, maximum: ArrayLike, /) -> tuple[NDArray[np.float32], ...] | None:
         """Return one value inside each cell of each feature; None where the teacher has no cells."""
 

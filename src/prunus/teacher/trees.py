@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prunus.data.ranking import Schema
 from prunus.errors import OutputError, SchemaError, TeacherError
 from prunus.teacher.catboost_model import MAGIC, CatBoostForest
 from prunus.teacher.forest import Forest, midpoints_of
@@ -16,7 +17,11 @@ from prunus.teacher.lightgbm_model import LightGBMForest
 from prunus.teacher.xgboost_model import XGBoostForest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
+
+    from prunus.data.ranking import RankingData
 
 CHUNK = 65_536
 """Rows scored at a time: the libraries make copies of their input, so this bounds the memory."""
@@ -83,6 +88,32 @@ class TreeTeacher:
     def names_are_default(self) -> bool:
         """Whether the library made the names up (``Column_0``, ``f0``, ``0``), so that columns go by position."""
         return self._forest.names_are_default
+
+    def columns(self, names: Sequence[str]) -> list[int]:
+        """Find, for each feature of the teacher, its column among ``names``.
+
+        By name; by position where the library made the teacher's names up, they are not among ``names``, and the counts
+        agree. (XGBoost counts from ``f0`` and LETOR data from ``f1``: those go by position, not shifted by one.)
+
+        Args:
+            names: column names of the data.
+
+        Returns:
+            n_features column indices.
+
+        Raises:
+            SchemaError: a feature of the teacher is absent.
+        """
+        known = set(names)
+        if self.names_are_default and len(names) == self.n_features and not known.issuperset(self.feature_names):
+            return list(range(self.n_features))
+        return Schema(self.feature_names).columns(names)
+
+    def score_data(self, data: RankingData) -> NDArray[np.float64]:
+        """Return the raw scores of the documents of ``data``, float64 [n_docs]; see :meth:`columns`."""
+        columns = self.columns(data.feature_names)
+        in_order = columns == list(range(data.n_features))
+        return self.score(data.X if in_order else data.X[:, columns])
 
     @property
     def thresholds(self) -> tuple[NDArray[np.float32], ...]:

@@ -65,7 +65,7 @@ class XGBoostForest:
 
     def _cut(self, n_rounds: int) -> None:
         """Keep the first rounds only."""
-        with need("xgboost", extra="train").config_context(verbosity=0):
+        with need("xgboost", extra="xgboost").config_context(verbosity=0):
             booster = self._booster[:n_rounds]
             booster.set_attr(best_iteration=None, best_score=None)
             self._booster = booster
@@ -82,7 +82,7 @@ class XGBoostForest:
                 " values: clip it, or pass NaN if the value is missing"
             )
             raise InfiniteValueError(msg)
-        xgboost = need("xgboost", extra="train")
+        xgboost = need("xgboost", extra="xgboost")
         with xgboost.config_context(verbosity=0):
             self._booster.set_param({"nthread": n_threads})
             rows = xgboost.DMatrix(
@@ -111,7 +111,7 @@ class XGBoostForest:
         if suffix not in {".json", ".ubj"}:
             msg = f"cannot save an XGBoost model as {suffix or 'a file without suffix'}; expected .json or .ubj"
             raise TeacherError(msg)
-        with need("xgboost", extra="train").config_context(verbosity=0):
+        with need("xgboost", extra="xgboost").config_context(verbosity=0):
             return bytes(self._booster.save_raw(raw_format=suffix[1:]))
 
 
