@@ -207,21 +207,29 @@ def test_check_rows_use_every_slot(seed):
     np.testing.assert_array_equal(rows, check_rows(network, schema))
 
 
-@pytest.mark.parametrize("scale", [0.0, 1e-44, 1e-30, 3e38, -2.0])
-@pytest.mark.parametrize("center", [0.0, 3e38, -3e38, 1e-44])
-def test_extreme_input_stages_are_saved(tmp_path, scale, center):
-    """Any finite centre and scale that the types allow gives finite check rows and a file that loads."""
+def extreme_network(center, scale):
+    """Make a network of one slot of each kind with the same centre and scale, and its schema."""
     n = len(SlotKind)
-    inputs = InputStage(
-        feature=np.arange(n), kind=np.arange(n),
-        center=np.full(n, center, np.float32), scale=np.full(n, scale, np.float32),
-        lower=np.full(n, -1, np.float32), upper=np.full(n, 1, np.float32), fill=np.zeros(n, np.float32),
-    )  # fmt: skip
+    column = [np.full(n, value, np.float32) for value in (center, scale, -1, 1, 0)]
     layer = Dense(np.ones((1, n), np.float32), np.zeros(1, np.float32), Activation.IDENTITY)
-    network, schema = Network(n, inputs, (layer,)), Schema(tuple("abcd"), (True,) * n)
+    return Network(n, InputStage(np.arange(n), np.arange(n), *column), (layer,)), Schema(tuple("abcd"), (True,) * n)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-44, 1e-30, 3e38, -2.0])
+@pytest.mark.parametrize("center", [0.0, 1e38, -1e38, 1e-44])
+def test_extreme_input_stages_are_saved(tmp_path, scale, center):
+    """Centres and scales near the ends of float32 give finite check rows and a file that loads."""
+    network, schema = extreme_network(center, scale)
     assert np.isfinite(check_rows(network, schema)[:-1]).all()
     save(tmp_path / "m.prunus", network, schema, metadata={})
     assert same_network(load(tmp_path / "m.prunus").network, network)
+
+
+def test_scores_that_float32_cannot_repeat_are_not_written(tmp_path):
+    """Where x - center overflows, the engine and its twin differ: the network is refused, and nothing is written."""
+    with pytest.raises(NetworkError, match="cannot be saved"):
+        save(tmp_path / "m.prunus", *extreme_network(3.4e38, 1e-44), metadata={})
+    assert not any(tmp_path.iterdir())
 
 
 # ---- damaged files
