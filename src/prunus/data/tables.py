@@ -53,6 +53,11 @@ class Plan:
     doc_id: str | None = None
 
     @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the columns of X, where none is absent."""
+        return tuple(str(name) for name in self.features)
+
+    @property
     def names(self) -> list[str]:
         """The columns to read, each once."""
         wanted = [name for name in self.features if name is not None]
@@ -103,7 +108,7 @@ def make_plan(table: Table, columns: Columns, feature_names: Sequence[str] | Non
     else:
         features = list(feature_names)
         _check_schema(features, names, source)
-    _check_numeric(table, features)
+    check_numeric(table, features)
     return Plan(features=tuple(features), label=label, where=where, qid=qid, **roles)
 
 
@@ -142,7 +147,16 @@ def _choose_features(table: Table, columns: Columns, plan: Plan) -> list[str]:
     return chosen
 
 
-def _check_numeric(table: Table, features: Sequence[str]) -> None:
+def check_numeric(table: Table, features: Sequence[str]) -> None:
+    """Raise if a feature is no number.
+
+    Args:
+        table: the table.
+        features: columns of it.
+
+    Raises:
+        ColumnError: a column is a string, a category, a time or nested; the message gives the ``--ignore`` to add.
+    """
     types = need("pyarrow", extra="io").types
     kinds = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
     wrong = {
@@ -191,7 +205,7 @@ def read_rows(tables: Sequence[Table], plan: Plan) -> Rows:
     for table in tables:
         for name in plan.names:
             require(name, table.names, "same role as in the first file", "the same columns in every file", table.name)
-        _check_numeric(table, [name for name in plan.features if name is not None])
+        check_numeric(table, [name for name in plan.features if name is not None])
         for batch in table.batches(plan.names):
             n += _take_batch(batch, plan, X, n, parts)
     source = tables[0].name if len(tables) == 1 else f"{tables[0].name} and {len(tables) - 1} more"
@@ -286,7 +300,7 @@ def read_table(
     tables = [open_table(source) for source in sources]
     plan = make_plan(tables[0], columns or Columns(), feature_names)
     rows = read_rows(tables, plan)
-    return assemble(rows, tuple(str(name) for name in plan.features))
+    return assemble(rows, plan.feature_names)
 
 
 def assemble(rows: Rows, feature_names: tuple[str, ...]) -> RankingData:
