@@ -1,0 +1,8 @@
+"""``python -m prunus.cli``: the command, where it is not on the PATH."""
+
+from __future__ import annotations
+
+from prunus.cli import main
+
+if __name__ == "__main__":
+    main()

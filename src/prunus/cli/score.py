@@ -1,0 +1,111 @@
+"""``prunus score``: documents in, scores out."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prunus.cli import options, talk
+from prunus.errors import OutputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FORMS = (".txt", ".csv", ".parquet")
+
+
+@talk.verb()
+def score(
+    model: options.Model,
+    data: options.Data,
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FILE",
+            help=".txt: one score a line; .csv and .parquet: columns qid (where the data have it) and score. Default: stdout, one score a line.",
+        ),
+    ] = None,
+    qid: options.Qid = "qid",
+    where: options.Where = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads to score with.")] = 1,
+    json: options.Json = False,
+) -> None:
+    """Score documents: one score each, in the order of the data, higher is better.
+
+    Columns are matched by name; those that the model does not read, and labels, may be absent.
+
+    Examples:
+      prunus score out/ranker.prunus test.parquet -o scores.parquet
+      prunus score out/ranker.prunus test.txt.gz | head
+    """
+    from prunus.data.reading import read_features
+    from prunus.engine.file import load
+
+    check_form(out)
+    scorer = load(model)
+    needed = [int(f) for f in scorer.network.features_read]
+    X, ids = read_features(
+        list(data), scorer.schema.feature_names, needed=needed, columns=options.columns_of(qid=qid, where=where)
+    )
+    scores = scorer.score(X, n_threads=threads)
+    if out is not None:
+        write(out, scores, ids)
+    if json:
+        values: dict[str, Any] = {"documents": len(scores), "files": {"model": str(model)}}
+        if out is None:
+            values["scores"] = [float(one) for one in scores]
+        else:
+            values["files"]["scores"] = str(out)
+        talk.put_json(values)
+    elif out is None:
+        talk.put("\n".join(map(str, scores)))
+    else:
+        talk.put(f"{len(scores):,} scores: {out}")
+
+
+def check_form(out: Path | None) -> None:
+    """Check the name of the file to write, before any work is done.
+
+    Raises:
+        OutputError: its suffix is unknown.
+    """
+    if out is not None and out.suffix.lower() not in FORMS:
+        msg = f"got -o {out}; expected a name that ends in {', '.join(FORMS)}"
+        raise OutputError(msg)
+
+
+def write(out: Path, scores: NDArray[np.float32], ids: NDArray[Any] | None) -> None:
+    """Write scores, whole or not at all.
+
+    Args:
+        out: .txt, .csv or .parquet.
+        scores: float32 [n_docs].
+        ids: [n_docs] query ids, or None.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    from prunus.engine.disk import write_atomically
+    from prunus.extras import need
+
+    columns = {} if ids is None else {"qid": ids}
+    kind = out.suffix.lower()
+    if kind == ".txt":
+        content = ("\n".join(map(str, scores)) + "\n").encode()
+    else:
+        pa = need("pyarrow", extra="io")
+        frame = pa.table({**columns, "score": scores})
+        buffer = io.BytesIO()
+        if kind == ".csv":
+            need("pyarrow.csv", extra="io").write_csv(frame, buffer)
+        else:
+            need("pyarrow.parquet", extra="io").write_table(frame, buffer)
+        content = buffer.getvalue()
+    write_atomically(out, content)
