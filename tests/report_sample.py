@@ -55,19 +55,51 @@ def sample(outcome: str = "non_inferior", seed: int = 1) -> dict[str, Any]:
         "budget": {"us_per_doc": 0.5, "batch": 128},
         "rows": rows,
         "layers": [
-            {"name": "hidden 1", "inputs": 36, "outputs": 118, "nonzeros": 842, "density": 842 / 36 / 118, "kernel": "sparse f32"},
-            {"name": "hidden 2", "inputs": 118, "outputs": 71, "nonzeros": 604, "density": 604 / 118 / 71, "kernel": "sparse f32"},
-            {"name": "hidden 3", "inputs": 71, "outputs": 34, "nonzeros": 260, "density": 260 / 71 / 34, "kernel": "sparse f32"},
+            {
+                "name": "hidden 1",
+                "inputs": 36,
+                "outputs": 118,
+                "nonzeros": 842,
+                "density": 842 / 36 / 118,
+                "kernel": "sparse f32",
+            },
+            {
+                "name": "hidden 2",
+                "inputs": 118,
+                "outputs": 71,
+                "nonzeros": 604,
+                "density": 604 / 118 / 71,
+                "kernel": "sparse f32",
+            },
+            {
+                "name": "hidden 3",
+                "inputs": 71,
+                "outputs": 34,
+                "nonzeros": 260,
+                "density": 260 / 71 / 34,
+                "kernel": "sparse f32",
+            },
             {"name": "output", "inputs": 34, "outputs": 1, "nonzeros": 34, "density": 1.0, "kernel": "dense f32"},
         ],
         "features": _features(rng),
         "queries": _queries(rng, shift),
         "training": {"history": _history(rng)},
+        "timing": {
+            "unavailable": {"quickscorer": "no such package for this platform"},
+            "settings": {"rounds": 25, "rows": 20000, "core": 1},
+        },
         "machine": {
             "cpu": "AMD EPYC 9254 24-Core Processor",
             "cores": 2,
             "isas": ["avx512", "avx2", "scalar"],
-            "versions": {"prunus": "0.1.0", "python": "3.11.2", "numpy": "2.3.4", "torch": "2.13.0", "lightgbm": "4.6.0", "lleaves": "1.3.0"},
+            "versions": {
+                "prunus": "0.1.0",
+                "python": "3.11.2",
+                "numpy": "2.3.4",
+                "torch": "2.13.0",
+                "lightgbm": "4.6.0",
+                "lleaves": "1.3.0",
+            },
             "commit": "1f0c2ab",
             "governor": None,
         },
@@ -81,7 +113,16 @@ def sample(outcome: str = "non_inferior", seed: int = 1) -> dict[str, Any]:
             "learning_rate": 0.003,
             "max_architectures": None,
         },
-        "seconds": {"teacher": 41.2, "calibrate": 28.9, "design": 0.8, "distil": 164.3, "prune": 171.0, "fine_tune": 77.4, "measure": 58.2, "report": 0.2},
+        "seconds": {
+            "teacher": 41.2,
+            "calibrate": 28.9,
+            "design": 0.8,
+            "distil": 164.3,
+            "prune": 171.0,
+            "fine_tune": 77.4,
+            "measure": 58.2,
+            "report": 0.2,
+        },
     }
 
 
@@ -99,13 +140,15 @@ def _forest(trees: int, teacher: float) -> dict[str, Any]:
     us = {"20": trees * 0.058 + 0.5, "128": trees * 0.0508 + 0.24, "1000": trees * 0.0500 + 0.2}
     half = 0.0007 + loss * 0.12
     return {
-        "name": f"first {trees} trees", "role": "forest", "engine": "lleaves" if trees > 30 else "tl2cgen", "trees": trees, "nonzeros": None,
+        "name": f"first {trees} trees", "role": "forest", "engine": "lleaves" if trees > 30 else "tl2cgen, lleaves", "engines": dict.fromkeys(us, "lleaves" if trees > 30 else "tl2cgen"), "outcome": "non_inferior" if loss + half < MARGIN else "inferior", "trees": trees, "nonzeros": None,
         "features_used": 44, "ndcg@10": teacher - loss, "difference": -loss, "lower": -loss - half, "upper": -loss + half,
         "us_per_doc": us, "p99_us_per_doc": {batch: time * 1.1 for batch, time in us.items()}, "bytes": 7480 * trees, "chosen": False,
     }  # fmt: skip
 
 
-def _student(name: str, role: str, quality: float, half: float, us: float, nonzeros: int, used: int, *, chosen: bool = False) -> dict[str, Any]:
+def _student(
+    name: str, role: str, quality: float, half: float, us: float, nonzeros: int, used: int, *, chosen: bool = False
+) -> dict[str, Any]:
     times = {"20": us * 1.9, "128": us, "1000": us * 0.93}
     return {
         "name": name, "role": role, "engine": "prunus avx512", "trees": None, "nonzeros": nonzeros, "features_used": used, "ndcg@10": quality,
@@ -115,7 +158,19 @@ def _student(name: str, role: str, quality: float, half: float, us: float, nonze
 
 
 def _features(rng: random.Random) -> dict[str, Any]:
-    stems = ("views", "clicks", "shares", "recency", "affinity", "category_match", "region_match", "session_rank", "dwell", "novelty", "device")
+    stems = (
+        "views",
+        "clicks",
+        "shares",
+        "recency",
+        "affinity",
+        "category_match",
+        "region_match",
+        "session_rank",
+        "dwell",
+        "novelty",
+        "device",
+    )
     names = [f"{stem}_{window}" for stem in stems for window in ("1h", "24h", "7d", "all")]
     raw = sorted((rng.paretovariate(0.9) for _ in range(31)), reverse=True)
     kept = rng.sample(names, 31)
@@ -130,24 +185,68 @@ def _queries(rng: random.Random, shift: float) -> dict[str, Any]:
     for index in range(20):
         teacher = rng.uniform(0.6, 1.0)
         student = rng.uniform(0.0, 0.3) * teacher + index * 0.008
-        worst.append({"qid": f"q{rng.randrange(10**6):06d}", "documents": rng.randint(8, 60), "teacher": teacher, "student": student, "difference": student - teacher})
+        worst.append(
+            {
+                "qid": f"q{rng.randrange(10**6):06d}",
+                "documents": rng.randint(8, 60),
+                "teacher": teacher,
+                "student": student,
+                "difference": student - teacher,
+            }
+        )
     worst.sort(key=lambda item: item["difference"])
     slices = []
-    for documents, queries, quality in (("1-10", 612, 0.712), ("11-20", 1433, 0.601), ("21-40", 2105, 0.531), ("41-80", 701, 0.452), ("over 80", 112, 0.398)):
+    for documents, queries, quality in (
+        ("1-10", 612, 0.712),
+        ("11-20", 1433, 0.601),
+        ("21-40", 2105, 0.531),
+        ("41-80", 701, 0.452),
+        ("over 80", 112, 0.398),
+    ):
         gap = shift + rng.gauss(0, 0.0015)
         half = 0.22 / math.sqrt(queries)
-        slices.append({"documents": documents, "queries": queries, "teacher": quality, "student": quality + gap, "difference": gap, "lower": gap - half, "upper": gap + half})
+        slices.append(
+            {
+                "documents": documents,
+                "queries": queries,
+                "teacher": quality,
+                "student": quality + gap,
+                "difference": gap,
+                "lower": gap - half,
+                "upper": gap + half,
+            }
+        )
     return {"worst": worst, "by_length": slices}
 
 
 def _history(rng: random.Random) -> list[dict[str, Any]]:
-    history, density = [], 1.0
-    for stage, epochs, start, end in (("distil", 12, 0.90, 0.052), ("prune", 12, 0.055, 0.049), ("fine-tune", 6, 0.047, 0.043)):
-        for epoch in range(epochs):
-            share = epoch / max(epochs - 1, 1)
-            if stage == "prune":
-                density = 0.05 + 0.95 * (1 - share) ** 3
-            loss = end + (start - end) * math.exp(-5 * share)
-            quality = 0.561 - 0.05 * math.exp(-epoch / 2.2) if stage == "distil" else 0.561 - (0.004 * share if stage == "prune" else 0.0045 * (1 - share))
-            history.append({"stage": stage, "epoch": epoch + 1, "loss": loss * rng.uniform(0.98, 1.02), "valid_ndcg@10": quality + rng.gauss(0, 0.0006), "density": density})
+    history = []
+    for stage, goal, final in STUDENTS:
+        for epoch in range(60):
+            density = (
+                1.0
+                if final == 1 or epoch < 15
+                else max(final, final + (1 - final) * (1 - (epoch - 15) / 25) ** 3 if epoch < 40 else final)
+            )
+            loss = 0.042 + (0.565 - goal) + 0.9 * math.exp(-epoch / 4) + 0.01 * (1 - density)
+            quality = goal - 0.05 * math.exp(-epoch / 5) - (0.004 * (1 - density) if epoch < 45 else 0)
+            history.append(
+                {
+                    "stage": stage,
+                    "epoch": epoch + 1,
+                    "loss": loss * rng.uniform(0.98, 1.02),
+                    "valid_ndcg@10": quality + rng.gauss(0, 0.0005),
+                    "density": density,
+                }
+            )
     return history
+
+
+STUDENTS = (
+    ("sparse 200x100x50", 0.5641, 0.05),
+    ("sparse 100x50", 0.5605, 0.07),
+    ("sparse 400x200x100", 0.5650, 0.03),
+    ("dense 32x16", 0.5632, 1.0),
+    ("dense 16x8", 0.5588, 1.0),
+)
+"""Name, validation nDCG@10 and final density of each model trained."""

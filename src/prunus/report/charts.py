@@ -1,19 +1,22 @@
-"""The charts of a ranker's page: verdict, frontier, slices and training."""
+"""The charts of a ranker's page: verdict, frontier, bars and intervals for cells."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from prunus.report import form
-from prunus.report.markup import Markup, element, joined
+from prunus.report.markup import Markup, coordinate, element, joined
+from prunus.report.run import USUAL_BATCH
 from prunus.report.svg import Box, Labels, Scale, decimals_of, label, line, mark, padded, picture, plain, polyline
+from prunus.report.values import positive
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prunus.report.run import Model, Run
 
-DEEPEST = 12.0
+DEEPEST = 4.0
 """The frontier shows so many margins below the teacher; what is worse is drawn at the lower edge, with its figure."""
 
 WIDE, NARROW = 760.0, 350.0
@@ -39,7 +42,7 @@ def verdict(run: Run, width: float) -> Markup:
             label(edge, 16, f"allowed loss {form.signed(-margin)}", "note strong", _anchor(edge, width)),
         ]
         if edge - left > 150:
-            parts.append(label(left + 8, 44, "worse than allowed", "note"))
+            parts.append(label(left + 8, axis - 8, "worse than allowed", "note"))
     zero = x(0.0)
     parts.append(line(zero, 28, zero, axis, "zero"))
     if margin is None or zero - x(-margin) > (190 if small else 130):
@@ -54,8 +57,12 @@ def verdict(run: Run, width: float) -> Markup:
         middle = x(test.difference)
         parts += [element("circle", cx=middle, cy=y, r=6.5, class_=f"{kind} dot")]
         parts += [label(middle, y - 14, form.signed(test.difference), "value", "middle")]
-    parts.append(label(width / 2, height - 2, f"difference in {run.metric}, chosen model minus teacher", "note", "middle"))
-    described = f"Difference {form.signed(test.difference)}, one-sided 95 % bounds {form.interval(test.lower, test.upper)}"
+    parts.append(
+        label(width / 2, height - 2, f"difference in {run.metric}, chosen model minus teacher", "note", "middle")
+    )
+    described = (
+        f"Difference {form.signed(test.difference)}, one-sided 95 % bounds {form.interval(test.lower, test.upper)}"
+    )
     if margin is not None:
         described += f"; the loss allowed is {form.quality(margin)}"
     return picture(width, height, parts, "Verdict: difference to the teacher", described + ".", _width_class(width))
@@ -68,7 +75,7 @@ def frontier(run: Run, batch: int, width: float) -> Markup:
         return Markup()
     small = width < 500
     height = 400.0 if small else 430.0
-    area = Box(48.0 if small else 62.0, 14.0, width - 12.0, height - 46.0)
+    area = Box(48.0 if small else 62.0, 26.0, width - 12.0, height - 46.0)
     base = run.teacher.quality if run.teacher and run.teacher.quality is not None else None
     margin = run.verdict.margin
     floor = base - DEEPEST * margin if base is not None and margin else None
@@ -78,9 +85,11 @@ def frontier(run: Run, batch: int, width: float) -> Markup:
 
     parts: list[object] = [*_frame(run, x, y, area, base, margin, small=small)]
     spots = {id(model): (x(model.us[batch]), y(max(model.quality or 0.0, y.low))) for model in shown}
-    forests = sorted((spots[id(model)] for model in shown if model.role in {"forest", "teacher"}), key=lambda spot: spot[0])
+    forests = sorted(
+        (x(model.us[batch]), y(model.quality or 0.0)) for model in shown if model.role in {"forest", "teacher"}
+    )
     if len(forests) > 1:
-        parts.append(polyline(forests, "thread"))
+        parts.append(_clipped(area, polyline(forests, "thread")))
     whiskers: list[Box] = []
     for model in shown:
         whisker = _whisker(model, spots[id(model)][0], y, base)
@@ -89,16 +98,37 @@ def frontier(run: Run, batch: int, width: float) -> Markup:
             whiskers.append(whisker[1])
     size = 11.5 if small else 12.0
     taken = [Box(px - 7, py - 7, px + 7, py + 7) for px, py in spots.values()]
-    labels = Labels(area, size, [*taken, *whiskers])
+    taken += [
+        Box(px - 12, py - 12, px + 12, py + 12) for px, py in (spots[id(model)] for model in shown if model.chosen)
+    ]
+    spared: list[Box] = []
+    limit = _budget_at(run, batch, x)
+    if limit is not None:
+        parts += [
+            line(limit, area.top, limit, area.bottom, "limit"),
+            label(limit + 5, area.top + 13, "budget", "note strong"),
+        ]
+        taken.append(Box(limit, area.top, limit + 58, area.top + 18))
+        spared.append(Box(limit - 1, area.top, limit + 1, area.bottom))
+    if base is not None and margin:
+        edge = y(base - margin)
+        taken.append(Box(area.right - 95, edge, area.right, edge + 16))
+        spared.append(Box(area.left, edge - 1, area.right, edge + 1))
+    labels = Labels(area, size, spots.values(), [*taken, *whiskers], spared)
+    names = _point_names(shown)
     for model in sorted(shown, key=lambda model: (not model.chosen, model.role != "teacher")):
         px, py = spots[id(model)]
         if model.chosen:
             parts.append(element("circle", cx=px, cy=py, r=11.0, class_="ring"))
-        words = form.shortened(_point_name(model), 18 if small else 26)
+        words = form.shortened(names[id(model)], 18 if small else 30)
         if model.quality is not None and model.quality < y.low:
-            words += f" ({form.quality(model.quality)}, below)"
+            words += f": {form.quality(model.quality)} \N{DOWNWARDS ARROW}"
         parts.append(element("g", element("title", _spoken(run, model, batch)), mark(model.role, px, py)))
-        parts.append(labels.place(px, py, words, "point strong" if model.chosen else "point"))
+        parts.append(
+            labels.place(
+                px, py, words, "point strong" if model.chosen else "point", must=model.chosen or model.role == "teacher"
+            )
+        )
     described = "; ".join(_spoken(run, model, batch) for model in shown)
     return picture(width, height, parts, f"Quality against time at batch {batch}", described, _width_class(width))
 
@@ -107,12 +137,12 @@ def slice_interval(difference: float | None, lower: float | None, upper: float |
     """Draw one difference with its interval, small enough for a cell; all cells of a table share the reach."""
     if difference is None or reach <= 0:
         return Markup()
-    x = Scale(-reach, reach, 4.0, 136.0)
+    x = Scale(-reach, reach, 4.0, 196.0)
     parts: list[object] = [line(x(0), 1, x(0), 17, "zero")]
     if lower is not None and upper is not None:
         parts.append(line(x(max(lower, -reach)), 9, x(min(upper, reach)), 9, "whisker"))
     parts.append(element("circle", cx=x(difference), cy=9.0, r=3.5, class_="mark other"))
-    return element("svg", joined(parts), viewBox="0 0 140 18", class_="cell", aria_hidden="true")
+    return element("svg", joined(parts), viewBox="0 0 200 18", class_="cell", aria_hidden="true")
 
 
 def bar(share: float | None, class_: str = "") -> Markup:
@@ -123,7 +153,14 @@ def bar(share: float | None, class_: str = "") -> Markup:
     return element(
         "svg",
         element("rect", x=0.0, y=0.0, width=100.0, height=10.0, class_="track"),
-        element("rect", x=0.0, y=0.0, width=max(filled, 0.6 if share > 0 else 0.0), height=10.0, class_=f"fill {class_}".strip()),
+        element(
+            "rect",
+            x=0.0,
+            y=0.0,
+            width=max(filled, 0.6 if share > 0 else 0.0),
+            height=10.0,
+            class_=f"fill {class_}".strip(),
+        ),
         viewBox="0 0 100 10",
         preserveAspectRatio="none",
         class_="bar",
@@ -131,49 +168,9 @@ def bar(share: float | None, class_: str = "") -> Markup:
     )
 
 
-def curve(title: str, unit: str, stages: Sequence[str], values: Sequence[float | None], *, log: bool = False) -> Markup:
-    """Draw one quantity over the epochs of all stages, one after the other; empty with fewer than two values."""
-    known = [value for value in values if value is not None]
-    if len(known) < 2:
-        return Markup()
-    width, height = 340.0, 210.0
-    log = log and min(known) > 0 and max(known) / min(known) > 20
-    y_range = (min(known) / 1.15, max(known) * 1.15) if log else padded(known, 0.08)
-    x = Scale(0.0, max(len(values) - 1, 1) + 0.0, 50.0, width - 10)
-    y = Scale(*y_range, height - 40, 30.0, log=log)
-    ticks = y.ticks(4)
-    decimals = decimals_of(ticks)
-    parts: list[object] = []
-    for tick in ticks:
-        words = plain(tick) if log else f"{tick:.{decimals}f}".replace("-", form.MINUS)
-        parts += [line(50, y(tick), width - 10, y(tick), "grid"), label(44, y(tick) + 4, words, "tick", "end")]
-    start = 0
-    named_until = 0.0
-    for end in range(1, len(stages) + 1):
-        if end < len(stages) and stages[end] == stages[start]:
-            continue
-        left, right = x(max(start - 0.5, 0)), x(min(end - 0.5, len(stages) - 1))
-        if start:
-            parts.append(line(left, 30, left, height - 40, "stage"))
-        words = form.shortened(stages[start], 14)
-        if left >= named_until and min(len(words), 6) * 5.6 < right - left + 12:
-            words = form.shortened(words, max(3, int((width - left - 6) / 5.6)))
-            parts.append(label(left + 3, 24, words, "tick"))
-            named_until = left + len(words) * 5.8 + 4
-        spots = [(x(index), y(value)) for index, value in enumerate(values) if start <= index < end and value is not None]
-        parts.append(polyline(spots, "curve"))
-        parts += [element("circle", cx=px, cy=py, r=2.2, class_="curve-dot") for px, py in spots] if len(values) <= 40 else []
-        start = end
-    parts += [line(50, height - 40, width - 10, height - 40, "axis")]
-    for tick in [tick for tick in x.ticks(5) if tick == int(tick)]:
-        parts.append(label(x(tick), height - 24, str(int(tick) + 1), "tick", "middle"))
-    parts += [label((50 + width - 10) / 2, height - 7, "epoch, counted over all stages", "note", "middle")]
-    parts += [label(4, 11, unit + (", logarithmic" if log else ""), "note strong")]
-    described = f"{title}: first {known[0]:.4g}, last {known[-1]:.4g}, lowest {min(known):.4g}, highest {max(known):.4g}."
-    return picture(width, height, parts, title, described)
-
-
-def _quality_range(shown: Sequence[Model], base: float | None, margin: float | None, floor: float | None) -> tuple[float, float]:
+def _quality_range(
+    shown: Sequence[Model], base: float | None, margin: float | None, floor: float | None
+) -> tuple[float, float]:
     seen = [model.quality for model in shown if model.quality is not None]
     if base is not None:
         seen += [base + end for model in shown for end in (model.lower, model.upper) if end is not None]
@@ -182,31 +179,63 @@ def _quality_range(shown: Sequence[Model], base: float | None, margin: float | N
     return (max(low, floor), high) if floor is not None and floor < high else (low, high)
 
 
-def _frame(run: Run, x: Scale, y: Scale, area: Box, base: float | None, margin: float | None, *, small: bool) -> list[object]:
+def _frame(
+    run: Run, x: Scale, y: Scale, area: Box, base: float | None, margin: float | None, *, small: bool
+) -> list[object]:
     parts: list[object] = []
     if base is not None and margin:
         edge = min(max(y(base - margin), area.top), area.bottom)
-        parts.append(element("rect", x=area.left, y=area.top, width=area.right - area.left, height=edge - area.top, class_="accepted"))
+        parts.append(
+            element(
+                "rect", x=area.left, y=area.top, width=area.right - area.left, height=edge - area.top, class_="accepted"
+            )
+        )
     ticks = y.ticks(6)
     decimals = decimals_of(ticks)
     for tick in ticks:
-        parts += [line(area.left, y(tick), area.right, y(tick), "grid"), label(area.left - 6, y(tick) + 4, f"{tick:.{decimals}f}", "tick", "end")]
+        parts += [
+            line(area.left, y(tick), area.right, y(tick), "grid"),
+            label(area.left - 6, y(tick) + 4, f"{tick:.{decimals}f}", "tick", "end"),
+        ]
     for tick in x.ticks(5 if small else 9):
-        parts += [line(x(tick), area.top, x(tick), area.bottom, "grid"), label(x(tick), area.bottom + 16, plain(tick), "tick", "middle")]
+        parts += [
+            line(x(tick), area.top, x(tick), area.bottom, "grid"),
+            label(x(tick), area.bottom + 16, plain(tick), "tick", "middle"),
+        ]
     if base is not None and margin:
         edge = y(base - margin)
-        parts += [line(area.left, edge, area.right, edge, "margin"), label(area.left + 5, edge + 13, "allowed loss", "note strong")]
+        parts += [
+            line(area.left, edge, area.right, edge, "margin"),
+            label(area.right - 5, edge + 13, "allowed loss", "note strong", "end"),
+        ]
     parts.append(line(area.left, area.bottom, area.right, area.bottom, "axis"))
-    words = "\N{MICRO SIGN}s a document, logarithmic" if small else "microseconds a document (logarithmic), one thread, median"
+    words = (
+        "\N{MICRO SIGN}s a document, logarithmic"
+        if small
+        else "microseconds a document (logarithmic), one thread, median"
+    )
     parts += [label((area.left + area.right) / 2, area.bottom + 36, words, "note", "middle")]
-    parts += [label(area.left + 5, area.top + 12, f"\N{UPWARDS ARROW} {run.metric}, higher is better", "note")]
+    parts += [label(area.left, area.top - 10, f"\N{UPWARDS ARROW} {run.metric}, higher is better", "note")]
     if not small:
         parts += [label(area.left, area.bottom + 36, "\N{LEFTWARDS ARROW} faster", "note")]
     return parts
 
 
+def _budget_at(run: Run, batch: int, x: Scale) -> float | None:
+    """Return where the budget's time stands, if it is for this batch and inside the chart."""
+    limit = positive(run.result, "budget", "us_per_doc")
+    same = (positive(run.result, "budget", "batch") or USUAL_BATCH) == batch
+    return x(limit) if limit is not None and same and x.low < limit < x.high else None
+
+
 def _whisker(model: Model, px: float, y: Scale, base: float | None) -> tuple[Markup, Box] | None:
-    if base is None or model.lower is None or model.upper is None or model.role == "teacher" or model.lower == model.upper:
+    if (
+        base is None
+        or model.lower is None
+        or model.upper is None
+        or model.role == "teacher"
+        or model.lower == model.upper
+    ):
         return None
     low, high = y(min(max(base + model.lower, y.low), y.high)), y(max(min(base + model.upper, y.high), y.low))
     if low - high < 1:
@@ -226,12 +255,26 @@ def _x_ticks(x: Scale, axis: float, about: int) -> list[object]:
     return parts
 
 
+def _point_names(shown: Sequence[Model]) -> dict[int, str]:
+    """Name each point in few words; where a name's first part is not its own, the whole name stands."""
+    names = {id(model): _point_name(model) for model in shown}
+    seen = Counter(names.values())
+    return {id(model): names[id(model)] if seen[names[id(model)]] == 1 else model.name for model in shown}
+
+
 def _point_name(model: Model) -> str:
     if model.role == "teacher":
         return "teacher" if model.trees is None else f"teacher, {form.counted(model.trees, 'tree')}"
     if model.role == "forest" and model.trees is not None:
         return form.counted(model.trees, "tree")
-    return model.name
+    return model.name.partition(",")[0].strip() or model.name
+
+
+def _clipped(area: Box, drawing: Markup) -> Markup:
+    """Cut off what lies outside the area."""
+    width, height = area.right - area.left, area.bottom - area.top
+    view = " ".join(coordinate(value) for value in (area.left, area.top, width, height))
+    return element("svg", drawing, x=area.left, y=area.top, width=width, height=height, viewBox=view)
 
 
 def _spoken(run: Run, model: Model, batch: int) -> str:
@@ -242,8 +285,9 @@ def _spoken(run: Run, model: Model, batch: int) -> str:
         words += f", difference to the teacher {form.signed(model.difference)}"
         if model.lower is not None or model.upper is not None:
             words += f" (95 % interval {form.interval(model.lower, model.upper)})"
-    if model.engine:
-        words += f", in {model.engine}"
+    engine = model.engines.get(batch) or model.engine
+    if engine:
+        words += f", in {engine}"
     return words + (", chosen" if model.chosen else "")
 
 

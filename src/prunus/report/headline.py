@@ -40,7 +40,7 @@ def headline(run: Run) -> Headline:
     better = _better_forest(run)
     if better is not None:
         sentence += f"; a forest of {_size(better)} ranks as well and is faster still"
-    found = [_forests(run), _open(run), _pruning(run), _better_student(run), _budget(run), _machine(run)]
+    found = [_forests(run), _open(run), _pruning(run), _better_student(run), _budget(run), _engines(run)]
     return Headline(sentence + ".", _lede(run), tuple(words for words in found if words))
 
 
@@ -69,7 +69,11 @@ def _sentence(run: Run) -> str:
         if ratio < SAME_TIME:
             return f"{who} ranks worse than the teacher and {speed}"
         return f"{who} {speed} but ranks worse than the teacher"
-    open_ = "it is not settled whether it ranks as well as the teacher" if outcome else "whether it ranks as well was not tested"
+    open_ = (
+        "it is not settled whether it ranks as well as the teacher"
+        if outcome
+        else "whether it ranks as well was not tested"
+    )
     return f"{who} {speed}; {open_}" if speed else f"{who} is ready; {open_}"
 
 
@@ -102,7 +106,11 @@ def _better_forest(run: Run) -> Model | None:
 
 def _forests(run: Run) -> str:
     forests = run.of_role("forest")
-    if not forests or run.verdict.margin is None or not any(model.lower is not None for model in forests):
+    if (
+        not forests
+        or run.verdict.margin is None
+        or not any(model.lower is not None or model.outcome for model in forests)
+    ):
         return ""
     if run.rival_forest is None:
         return "None of the smaller forests is shown to rank as well as the teacher, so there is no simpler way to the same quality."
@@ -131,7 +139,9 @@ def _open(run: Run) -> str:
         return words
     if verdict.queries is not None and wanted <= verdict.queries:
         return f"{words} About {form.whole(wanted)} queries show it of a model that is truly as good, so this one is probably a little worse."
-    return f"{words} If it is truly as good, about {form.whole(wanted)} queries would show it with a probability of 80 %."
+    return (
+        f"{words} If it is truly as good, about {form.whole(wanted)} queries would show it with a probability of 80 %."
+    )
 
 
 def _pruning(run: Run) -> str:
@@ -145,11 +155,11 @@ def _pruning(run: Run) -> str:
         return ""
     other = min(others, key=lambda model: max(model.us[batch] / chosen.us[batch], chosen.us[batch] / model.us[batch]))
     gap = chosen.quality - (other.quality or 0)
-    figures = f"{form.quality(other.quality)} in {form.us(other.us[batch])}, the chosen model {form.quality(chosen.quality)} in {form.us(chosen.us[batch])}"
+    figures = f"{form.quality(other.quality)} in {form.us(other.us[batch])} a document, the chosen model {form.quality(chosen.quality)} in {form.us(chosen.us[batch])}"
     if chosen.role == "dense":
         return f"A dense student won, so that is what was kept: the {other_role} student nearest in time reaches {run.metric} {figures}."
-    paid = "more" if gap > 0 else "less" if gap < 0 else "the same"
-    return f"Pruning against plain small: the dense student nearest in time reaches {run.metric} {figures} ({form.signed(gap)}, {paid})."
+    side = f"{form.quality(abs(gap))} {'above' if gap > 0 else 'below'} it" if round(gap, 4) else "level with it"
+    return f"The dense student nearest in time reaches {run.metric} {figures}: {side}."
 
 
 def _better_student(run: Run) -> str:
@@ -172,23 +182,32 @@ def _budget(run: Run) -> str:
     limit, batch, limit_bytes = positive(budget, "us_per_doc"), positive(budget, "batch"), positive(budget, "bytes")
     if limit is not None:
         batch_size = int(batch or 128)
-        asked = f"The budget was {form.us(limit)} a document at batch {form.whole(batch_size)}"
+        asked = f"The budget was {limit:.6g} \N{MICRO SIGN}s a document at batch {form.whole(batch_size)}"
         spent = run.chosen.us.get(batch_size) if run.chosen else None
         if spent is None:
             return asked + "."
-        return f"{asked}: {'kept' if spent <= limit else 'exceeded'}, with {form.us(spent)} measured."
+        kept = "kept" if spent <= limit else "kept within 10 %" if spent <= 1.1 * limit else "exceeded"
+        return f"{asked}: {kept}, with {form.us(spent)} measured."
     if limit_bytes is not None:
         asked = f"The budget was {form.size(limit_bytes)}"
         spent = run.chosen.nbytes if run.chosen else None
-        return f"{asked}." if spent is None else f"{asked}: {'kept' if spent <= limit_bytes else 'exceeded'}, with {form.size(spent)}."
+        return (
+            f"{asked}."
+            if spent is None
+            else f"{asked}: {'kept' if spent <= limit_bytes else 'exceeded'}, with {form.size(spent)}."
+        )
     return ""
 
 
-def _machine(run: Run) -> str:
-    engines = sorted({model.engine for model in run.models if model.role in {"teacher", "forest"} and model.engine})
+def _engines(run: Run) -> str:
+    engines = run.tree_engines
     if not engines:
         return ""
-    return f"Trees are timed in the fastest tree engine measured here: {' and '.join(engines)}."
+    if len(engines) == 1:
+        return f"Trees are timed in {engines[0]}, the fastest tree engine measured here."
+    return (
+        f"Each forest is timed in the fastest tree engine measured for it ({', '.join(engines[:-1])} or {engines[-1]})."
+    )
 
 
 def _size(model: Model) -> str:

@@ -9,6 +9,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     if (![...body.rows].some((row) => words(row))) return;
     const button = document.createElement("button");
     button.type = "button";
+    button.title = "sort by this column";
     button.append(...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prunus.report import form, page, sections
+from prunus.report import details, form, method, page, sections
 from prunus.report.headline import headline
 from prunus.report.markup import Markup, element, joined
 from prunus.report.run import Run, read
@@ -19,11 +19,11 @@ _PARTS = (
     ("verdict", "Verdict", sections.verdict),
     ("frontier", "Frontier", sections.frontier),
     ("models", "All models", sections.models),
-    ("layers", "Sparsity", sections.layers),
-    ("features", "Features", sections.features),
-    ("queries", "Queries", sections.queries),
+    ("layers", "Sparsity", details.layers),
+    ("features", "Features", details.features),
+    ("queries", "Queries", details.queries),
     ("training", "Training", sections.training),
-    ("method", "Method", sections.method),
+    ("method", "Method", method.method),
 )
 
 
@@ -56,7 +56,13 @@ def render(result: Mapping[str, Any]) -> str:
     words = headline(run)
     drawn = [(name, title, draw(run)) for name, title, draw in _PARTS]
     links = [element("a", title, href=f"#{name}") for name, title, content in drawn if content]
-    body = joined([_head(run, words), element("nav", *links, aria_label="Parts of this page"), *(content for *_, content in drawn)])
+    body = joined(
+        [
+            _head(run, words),
+            element("nav", *links, aria_label="Parts of this page"),
+            *(content for *_, content in drawn),
+        ]
+    )
     return page.document(f"{words.sentence} prunus report", body)
 
 
@@ -67,9 +73,16 @@ def _head(run: Run, words: Headline) -> Markup:
         "inconclusive": ("open", "? Inconclusive"),
     }
     tone, name = badges.get(run.verdict.outcome or "", ("open", "Not tested"))
-    top = element("p", element("span", "prunus \N{MIDDLE DOT} ranker report", class_="brand"), " ", element("span", name, class_=f"badge {tone}"))
+    top = element(
+        "p",
+        element("span", "prunus \N{MIDDLE DOT} ranker report", class_="brand"),
+        " ",
+        element("span", name, class_=f"badge {tone}"),
+    )
     lede = element("p", words.lede, class_="lede") if words.lede else ""
-    findings = element("ul", *(element("li", item) for item in words.findings), class_="findings") if words.findings else ""
+    findings = (
+        element("ul", *(element("li", item) for item in words.findings), class_="findings") if words.findings else ""
+    )
     return element("header", top, element("h1", words.sentence), lede, _figures(run), findings)
 
 
@@ -79,7 +92,13 @@ def _figures(run: Run) -> Markup:
 
 
 def _tile(name: str, big: str, *lines: str) -> Markup:
-    return element("div", element("h2", name), element("p", big, class_="big"), *(element("p", line) for line in lines if line), class_="tile")
+    return element(
+        "div",
+        element("h2", name),
+        element("p", big, class_="big"),
+        *(element("p", line) for line in lines if line),
+        class_="tile",
+    )
 
 
 def _quality_tile(run: Run) -> Markup:
@@ -88,11 +107,17 @@ def _quality_tile(run: Run) -> Markup:
     teacher_mean = teacher.quality if teacher and teacher.quality is not None else test.teacher_mean
     if student_mean is None:
         return Markup()
-    compared = f"{run.metric} on test data; teacher {form.quality(teacher_mean)}" if teacher_mean is not None else f"{run.metric} on test data"
+    compared = (
+        f"{run.metric} on test data; teacher {form.quality(teacher_mean)}"
+        if teacher_mean is not None
+        else f"{run.metric} on test data"
+    )
     change = ""
     if test.difference is not None:
         share = f" ({form.signed_percent(test.difference / teacher_mean)})" if teacher_mean else ""
-        change = f"difference {form.signed(test.difference)}{share}, at least {form.signed(test.lower)} with 95 % confidence"
+        change = (
+            f"difference {form.signed(test.difference)}{share}, at least {form.signed(test.lower)} with 95 % confidence"
+        )
         change = change if test.lower is not None else f"difference {form.signed(test.difference)}{share}"
     return _tile("Quality", form.quality(student_mean), compared, change)
 
@@ -103,16 +128,34 @@ def _speed_tile(run: Run) -> Markup:
         return Markup()
     ratio = run.faster(chosen, run.teacher)
     own = form.us(chosen.us[batch])
-    at_batch = f"a document, {form.whole(batch)} a call; one thread, median of interleaved runs"
+    at_batch = f"a document at batch {form.whole(batch)}; one thread, median of interleaved runs"
     if ratio is None or run.teacher is None:
         return _tile("Speed", own, at_batch)
-    others = [f"{form.times(value)}\N{MULTIPLICATION SIGN} at {form.whole(size)}" for size in run.batches if size != batch and (value := run.faster(chosen, run.teacher, size))]
+    others = [
+        f"{form.times(value)}\N{MULTIPLICATION SIGN} at batch {form.whole(size)}"
+        for size in run.batches
+        if size != batch and (value := run.faster(chosen, run.teacher, size))
+    ]
     words = f"{own} instead of {form.us(run.teacher.us[batch])} {at_batch}"
-    rival = run.faster(chosen, run.rival_forest)
-    against = f"{form.times(rival)}\N{MULTIPLICATION SIGN} against the smallest forest that ranks as well" if rival else ""
-    also = f"{', '.join(others)} documents a call" if others else ""
+    against = _against(run.faster(chosen, run.rival_forest))
+    also = ", ".join(others)
     faster = "faster" if ratio >= 1 else "the teacher's speed"
-    return _tile("Speed", f"{form.times(ratio) if ratio >= 1 else f'{ratio:.2f}'}\N{MULTIPLICATION SIGN} {faster}", words, also, against)
+    return _tile(
+        "Speed",
+        f"{form.times(ratio) if ratio >= 1 else f'{ratio:.2f}'}\N{MULTIPLICATION SIGN} {faster}",
+        words,
+        also,
+        against,
+    )
+
+
+def _against(ratio: float | None) -> str:
+    """Compare with the smallest forest that ranks as well."""
+    if ratio is None:
+        return ""
+    if ratio >= 1:
+        return f"{form.times(ratio)}\N{MULTIPLICATION SIGN} against the smallest forest that ranks as well"
+    return f"the smallest forest that ranks as well is {form.times(1 / ratio)}\N{MULTIPLICATION SIGN} faster still"
 
 
 def _size_tile(run: Run) -> Markup:
@@ -127,7 +170,11 @@ def _size_tile(run: Run) -> Markup:
             compared += f", {form.times(teacher.nbytes / chosen.nbytes)} times smaller"
     elif chosen.nbytes is not None:
         compared = "on disk"
-    counted = [form.counted(chosen.nonzeros, "nonzero weight")] if chosen.nonzeros is not None and chosen.nbytes is not None else []
+    counted = (
+        [form.counted(chosen.nonzeros, "nonzero weight")]
+        if chosen.nonzeros is not None and chosen.nbytes is not None
+        else []
+    )
     if chosen.features_used is not None:
         counted.append(f"reads {form.counted(chosen.features_used, 'feature')}")
     return _tile("Size", big, compared, ", ".join(counted))

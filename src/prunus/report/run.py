@@ -36,6 +36,8 @@ class Model:
         p99: batch size -> microseconds a document, 99th percentile.
         nbytes: bytes of the file on disk.
         chosen: whether the run returned this model.
+        engines: batch size -> the engine that was the fastest there.
+        outcome: of the same test as the verdict's, against the teacher.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Model:
     p99: dict[int, float] = field(default_factory=dict)
     nbytes: float | None = None
     chosen: bool = False
+    engines: dict[int, str] = field(default_factory=dict)
+    outcome: str | None = None
 
 
 @dataclass(frozen=True)
@@ -128,8 +132,16 @@ class Run:
         return [model for model in self.models if model.role == role]
 
     def ranks_as_well(self, model: Model) -> bool:
-        """Whether the model's whole interval lies above the margin line."""
+        """Whether the model passes the verdict's own test or, where that is not told, its interval lies above the margin."""
+        if model.outcome is not None:
+            return model.outcome == "non_inferior"
         return model.lower is not None and self.verdict.margin is not None and model.lower > -self.verdict.margin
+
+    @property
+    def tree_engines(self) -> list[str]:
+        """Engines in which the teacher and the forests were timed."""
+        timed = [model for model in self.models if model.role in {"teacher", "forest"}]
+        return sorted({name.strip() for model in timed for name in (model.engine or "").split(",") if name.strip()})
 
     @property
     def rival_forest(self) -> Model | None:
@@ -203,6 +215,10 @@ def _model(row: Mapping[str, Any], key: str) -> Model:
         p99=by_batch(row, "p99_us_per_doc"),
         nbytes=positive(row, "bytes"),
         chosen=at(row, "chosen") is True,
+        engines={
+            int(batch): name for batch in by_batch(row, "us_per_doc") if (name := text(row, "engines", str(batch)))
+        },
+        outcome=text(row, "outcome"),
     )
 
 
@@ -225,5 +241,5 @@ def _verdict(result: Mapping[str, Any]) -> Verdict:
         queries=count(found, "queries"),
         clusters=count(found, "clusters"),
         queries_for_80_power=count(found, "queries_for_80_power"),
-        metric=text(found, "metric"),
+        metric=text(found, "metric") or text(result, "convention"),
     )

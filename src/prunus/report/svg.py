@@ -12,7 +12,7 @@ from prunus.report.markup import Markup, coordinate, element, joined
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-LETTER = 0.56
+LETTER = 0.6
 """Mean width of a letter in the page's type, as a share of its size; labels keep this much room."""
 
 
@@ -58,6 +58,7 @@ def linear_ticks(low: float, high: float, about: int = 5) -> list[float]:
 def log_ticks(low: float, high: float, about: int = 6) -> list[float]:
     """Return 1, 2, 5 of each power of ten, or fewer where that would be too many, inside the range."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks: list[float] = []
     for factors in ((1, 2, 5), (1, 3), (1,)):
         ticks = [factor * 10.0**power for power in powers for factor in factors]
         ticks = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
@@ -93,7 +94,9 @@ def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
 
 def label(x: float, y: float, words: str, class_: str = "", anchor: str = "start") -> Markup:
     """Return one line of text; y is its base line."""
-    return element("text", words, x=float(x), y=float(y), class_=class_ or None, text_anchor=anchor if anchor != "start" else None)
+    return element(
+        "text", words, x=float(x), y=float(y), class_=class_ or None, text_anchor=anchor if anchor != "start" else None
+    )
 
 
 def polyline(points: Iterable[tuple[float, float]], class_: str) -> Markup:
@@ -115,7 +118,9 @@ def mark(role: str, x: float, y: float, radius: float = 5.5) -> Markup:
     return element("polygon", points=points, class_=f"mark {role}")
 
 
-def picture(width: float, height: float, parts: Iterable[object], title: str, description: str, class_: str = "") -> Markup:
+def picture(
+    width: float, height: float, parts: Iterable[object], title: str, description: str, class_: str = ""
+) -> Markup:
     """Return a whole chart, with a title and a description for those who do not see it."""
     name = f"c{crc32(f'{title} {width} {description}'.encode('utf-8', 'replace')):08x}"
     return element(
@@ -141,51 +146,110 @@ class Box:
 
     def overlaps(self, other: Box) -> bool:
         """Whether the two share any area."""
-        return self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+        return (
+            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+        )
+
+    def distance(self, point: tuple[float, float]) -> float:
+        """Pixels from a point to the nearest edge; 0 inside."""
+        x, y = point
+        return math.hypot(max(self.left - x, x - self.right, 0.0), max(self.top - y, y - self.bottom, 0.0))
 
     def inside(self, other: Box) -> bool:
         """Whether this one lies wholly in the other."""
-        return self.left >= other.left and self.right <= other.right and self.top >= other.top and self.bottom <= other.bottom
+        return (
+            self.left >= other.left
+            and self.right <= other.right
+            and self.top >= other.top
+            and self.bottom <= other.bottom
+        )
 
 
 class Labels:
     """Places labels one after the other, each in the first free place near its point.
 
+    A place is free where the label covers nothing, is nearer to its own point than to any other, and its leader, if
+    it needs one, crosses no other point.
+
     Args:
         area: labels stay inside.
         size: height of the type in pixels.
+        points: every point of the chart.
         taken: boxes that no label may cover.
+        spared: boxes that a label covers only where it finds no other place.
     """
 
-    def __init__(self, area: Box, size: float, taken: Iterable[Box] = ()) -> None:
+    def __init__(
+        self,
+        area: Box,
+        size: float,
+        points: Iterable[tuple[float, float]],
+        taken: Iterable[Box] = (),
+        spared: Iterable[Box] = (),
+    ) -> None:
         self._area = area
         self._size = size
+        self._points = list(points)
         self._taken = list(taken)
+        self._spared = list(spared)
 
-    def place(self, x: float, y: float, words: str, class_: str = "") -> Markup:
-        """Return the label, or nothing where every place near the point is taken."""
-        width = len(words) * self._size * LETTER
-        for left, middle in _places(x, y, width, self._size):
-            box = Box(left - 1, middle - self._size * 0.6, left + width + 1, middle + self._size * 0.6)
-            if box.inside(self._area) and not any(box.overlaps(other) for other in self._taken):
-                self._taken.append(box)
-                far = math.hypot(max(left - x, x - left - width, 0), middle - y) > self._size * 1.9
-                near_x = min(max(x, left), left + width)
-                edge = middle + math.copysign(self._size * 0.5, y - middle)
-                leader = line(x, y, near_x, edge, "leader") if far and abs(middle - y) > self._size else Markup()
-                return joined([leader, label(left, middle + self._size * 0.35, words, class_)])
+    def place(self, x: float, y: float, words: str, class_: str = "", *, must: bool = False) -> Markup:
+        """Return the label of the point (x, y), or nothing where every place near it is taken and it need not be."""
+        width = len(words) * self._size * LETTER * (1.12 if "strong" in class_ else 1.0)
+        others = [other for other in self._points if math.dist(other, (x, y)) > 0.5]
+        # (boxes kept free, points that must be further away, points that the leader may not cross), strictest first
+        rules = [(self._taken + self._spared, others, others), (self._taken, others, others)]
+        if must:
+            rules += [(self._taken, [], others), (self._taken, [], [])]
+        for avoid, further, uncrossed in rules:
+            for left, middle in _places(x, y, width, self._size):
+                box = Box(left - 1, middle - self._size * 0.6, left + width + 1, middle + self._size * 0.6)
+                end = (min(max(x, left), left + width), min(max(y, box.top), box.bottom))
+                if (
+                    box.inside(self._area)
+                    and not any(box.overlaps(other) for other in avoid)
+                    and not any(box.distance(other) < math.dist((x, y), end) for other in further)
+                    and not any(_near(other, (x, y), end) for other in uncrossed)
+                ):
+                    return self._drawn(box, (x, y), end, words, class_)
         return Markup()
+
+    def _drawn(self, box: Box, point: tuple[float, float], end: tuple[float, float], words: str, class_: str) -> Markup:
+        self._taken.append(box)
+        leader = Markup()
+        if math.dist(point, end) > self._size * 1.25:
+            away = 7 / math.dist(point, end)
+            start = (point[0] + away * (end[0] - point[0]), point[1] + away * (end[1] - point[1]))
+            leader = line(*start, *end, "leader")
+            for share in (0.35, 0.6, 0.85):  # other labels keep off it
+                px, py = (from_ + share * (to - from_) for from_, to in zip(point, end, strict=True))
+                self._taken.append(Box(px - 3, py - 3, px + 3, py + 3))
+        left, right, base = box.left + 1, box.right - 1, (box.top + box.bottom) / 2 + self._size * 0.35
+        # anchored on the side of its point, so that an error in the width does no harm there
+        if right <= point[0]:
+            return joined([leader, label(right, base, words, class_, "end")])
+        if left >= point[0]:
+            return joined([leader, label(left, base, words, class_)])
+        return joined([leader, label((left + right) / 2, base, words, class_, "middle")])
+
+
+def _near(point: tuple[float, float], start: tuple[float, float], end: tuple[float, float], room: float = 6.0) -> bool:
+    """Whether the straight line from start to end passes a point closer than ``room`` pixels, past the first few."""
+    dx, dy = end[0] - start[0], end[1] - start[1]
+    length = math.hypot(dx, dy)
+    if length < room * 2:
+        return False
+    share = min(max(((point[0] - start[0]) * dx + (point[1] - start[1]) * dy) / length**2, 0.0), 1.0)
+    return math.hypot(start[0] + share * dx - point[0], start[1] + share * dy - point[1]) < room
 
 
 def _places(x: float, y: float, width: float, size: float) -> Iterator[tuple[float, float]]:
-    """Yield (left edge, middle height) of a label, the best place first."""
-    for step in (0.0, 1.0, 2.0):
-        gap, drop = 10 + step * 4, step * size * 1.1
-        yield x + gap, y - drop
-        yield x - gap - width, y - drop
-        yield x + gap * 0.7, y - size * 0.95 - drop
-        yield x + gap * 0.7, y + size * 0.95 + drop
-        yield x - gap * 0.7 - width, y - size * 0.95 - drop
-        yield x - gap * 0.7 - width, y + size * 0.95 + drop
-        yield x - width / 2, y - size * 1.25 - drop
-        yield x - width / 2, y + size * 1.25 + drop
+    """Yield (left edge, middle height) of a label, the best place first: beside its point, then ever further away."""
+    for step in range(6):
+        aside, drop = 10.0 + step * 5, step * size * 1.0
+        for left in (x + aside, x - aside - width):
+            yield left, y - drop
+            yield left, y + drop
+        for left in (x + aside * 0.7, x - aside * 0.7 - width, x - width / 2):
+            yield left, y - size * 1.1 - drop
+            yield left, y + size * 1.1 + drop

@@ -32,7 +32,13 @@ class Cell:
     note: object = ""
 
 
-def table(caption: object, headings: Sequence[tuple[str, str]], rows: Sequence[Sequence[Cell]], marked: Iterable[int] = ()) -> Markup:
+def table(
+    caption: object,
+    headings: Sequence[tuple[str, str]],
+    rows: Sequence[Sequence[Cell]],
+    marked: Iterable[int] = (),
+    class_: str = "",
+) -> Markup:
     """Return a table that scrolls sideways where the page is too narrow.
 
     Args:
@@ -40,6 +46,7 @@ def table(caption: object, headings: Sequence[tuple[str, str]], rows: Sequence[S
         headings: (name, unit or convention) of each column; the first column names the row.
         rows: one cell for each heading.
         marked: rows to set off.
+        class_: further class of the table.
 
     Returns:
         The table; the part beyond `LONGEST` rows is not folded: a caller that wants that uses `folded`.
@@ -51,10 +58,20 @@ def table(caption: object, headings: Sequence[tuple[str, str]], rows: Sequence[S
     ]
     marked = set(marked)
     body = [
-        element("tr", *(_cell(cell, first=not column, right=numeric[column]) for column, cell in enumerate(row)), class_="chosen" if index in marked else None)
+        element(
+            "tr",
+            *(_cell(cell, first=not column, right=numeric[column]) for column, cell in enumerate(row)),
+            class_="chosen" if index in marked else None,
+        )
         for index, row in enumerate(rows)
     ]
-    inner = element("table", element("caption", caption), element("thead", element("tr", *head)), element("tbody", *body), class_="sortable")
+    inner = element(
+        "table",
+        element("caption", caption),
+        element("thead", element("tr", *head)),
+        element("tbody", *body),
+        class_=f"sortable {class_}".strip(),
+    )
     return element("div", inner, class_="scroll", tabindex="0", role="group", aria_label="table")
 
 
@@ -68,7 +85,9 @@ def pairs(caption: str, values: Mapping[str, Any]) -> Markup:
     rows = [element("tr", element("th", name, scope="row"), element("td", shown)) for name, shown in _flat(values)]
     if not rows:
         return Markup()
-    return element("div", element("table", element("caption", caption), element("tbody", *rows), class_="pairs"), class_="scroll")
+    return element(
+        "div", element("table", element("caption", caption), element("tbody", *rows), class_="pairs"), class_="scroll"
+    )
 
 
 def written(value: object) -> str:
