@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+__all__ = ["CHECK_ROWS", "CHECK_TOLERANCE", "check_rows", "load", "read_header", "save", "to_bytes", "write_atomically"]
+
 CHECK_ROWS = 8
 """Rows of generated features that a file carries with their scores."""
 
