@@ -6,12 +6,14 @@
 #   PYTHON=python3.12                  the interpreter to make .venv with (3.11 or newer; the first found unless said)
 #   TORCH=torch==2.13.0                another build of torch, with pip's own options; README.md: one without CUDA
 #   VENV=.venv-other                   another environment
+#   ARGS="-k engine"                   more options for what is run
 
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 ARGS   ?=
+AGAINST ?= lightgbm,lleaves,tl2cgen,onnxruntime,torch
 
 PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
 PINNED := $(PIP) install --quiet -c constraints.txt
@@ -44,14 +46,19 @@ format: $(DEV)
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/clang-format -i $(SOURCES)
 
-bench: $(RUN)
-	$(VENV)/bin/python benchmarks/run.py $(ARGS)
+prunus-demo/ranker.prunus: | $(RUN)
+	$(VENV)/bin/prunus demo
+
+bench: $(RUN) prunus-demo/ranker.prunus
+	mkdir -p out
+	$(VENV)/bin/prunus bench prunus-demo/ranker.prunus --teacher prunus-demo/teacher.txt --against $(AGAINST) \
+		-o out/bench.json $(ARGS)
 
 docs: $(DEV)
 	$(VENV)/bin/python docs/make_cli.py
 
 clean:
-	rm -rf build out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build out prunus-demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # torch comes first and alone, so that its build is chosen here and not by whoever asks for it next.
 $(VENV)/.torch: constraints.txt
