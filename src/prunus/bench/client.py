@@ -126,7 +126,7 @@ class Client:
         self.versions = reply["versions"]
 
     def score(self, batch: int, rows: int) -> NDArray[np.float64]:
-        """Score the first rows in batches of one size: float64 [rows]."""
+        """Score the first rows in whole batches of one size: float64 [rows], or fewer where the batches end before."""
         return self._array("score", batch=batch, rows=rows)
 
     def reference(self, rows: int) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """What each contestant's scores are held against, before anything is timed.
 
-Trees: LightGBM's own predict, or the teacher as prunus reads it. Networks: the slow NumPy twin of our engine.
+Trees: the predict of the library that grew them, or the teacher as prunus reads it. Networks: the slow NumPy twin of our engine.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from prunus.bench.run import Contestant
 
     Known = tuple[NDArray[np.float64] | None, str]
+
+OWN_PREDICT = ("lightgbm", "xgboost", "catboost")
+"""Engines whose library trained the trees: its predict is right by definition."""
 
 SAMPLE = 256
 """Documents compared, and at least one batch of the largest size."""
@@ -46,7 +49,7 @@ def write_arrays(model: Path, folder: Path) -> Path:
     from prunus.engine.file import load
 
     scorer = load(model)
-    path = folder / f"{model.stem}.npz"
+    path = folder / f"{len(list(folder.iterdir()))}-{model.stem}.npz"
     arrays: dict[str, Any] = {**arrays_of(scorer.network, np.array(scorer.schema.allow_missing))}
     np.savez(path, **arrays)
     return path
@@ -90,9 +93,9 @@ class Reference:
             from prunus.engine.reference import score
 
             return np.asarray(score(load(model).network, self.X), np.float64), "the NumPy twin"
-        own = next((c for c in same if c.engine == "lightgbm"), None)
+        own = next((c for c in same if c.engine in OWN_PREDICT), None)
         if own is not None:
-            return clients[own.label].reference(rows), "LightGBM's predict"
+            return clients[own.label].reference(rows), f"{own.engine}'s own predict"
         if any(c.engine in PEERS for c in same):
             from prunus.teacher.trees import load_trees
 

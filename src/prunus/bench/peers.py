@@ -22,8 +22,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from prunus.bench.engines import ENGINES
 from prunus.bench.machine import cpu_model, package_version
-from prunus.bench.worker import ENGINES
 from prunus.errors import PeerError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Peer:
         runs: "trees", the teacher's own model file, or "network", our network with its zeros as numbers.
         about: one line for a help text.
         requirements: pins for an environment of its own.
-        suffixes: of the model files that it reads.
+        reads: kinds of model file, as :func:`kind_of` names them.
         installed: modules; where all of them are installed beside prunus, that environment is used as it stands, with
             the versions that the user has. Empty: always an environment of its own.
         environment: name of the environment, where engines share one; empty for the peer's own name.
@@ -56,7 +56,7 @@ class Peer:
     runs: Literal["trees", "network"]
     about: str
     requirements: tuple[str, ...] = ()
-    suffixes: tuple[str, ...] = (".prunus",)
+    reads: tuple[str, ...] = ("prunus",)
     installed: tuple[str, ...] = ()
     environment: str = ""
     tools: tuple[str, ...] = ()
@@ -82,22 +82,38 @@ PEERS: dict[str, Peer] = {
             "trees",
             "LightGBM's own C API, one thread, its fast path for a single row",
             ("lightgbm==4.7.0", "numpy==2.4.6"),
-            suffixes=(".txt",),
+            reads=("lightgbm",),
             installed=("lightgbm",),
+        ),
+        Peer(
+            "xgboost",
+            "trees",
+            "XGBoost's in-place predict, one thread",
+            ("xgboost-cpu==3.2.0", "numpy==2.4.6"),
+            reads=("xgboost",),
+            installed=("xgboost",),
+        ),
+        Peer(
+            "catboost",
+            "trees",
+            "CatBoost's predict, one thread",
+            ("catboost==1.2.10", "numpy==2.4.6"),
+            reads=("catboost",),
+            installed=("catboost",),
         ),
         Peer(
             "lleaves",
             "trees",
             "LightGBM trees compiled by LLVM (minutes for a large forest, once)",
             ("lleaves==1.3.0", "llvmlite==0.43.0", "numpy==2.4.6"),
-            suffixes=(".txt",),
+            reads=("lightgbm",),
         ),
         Peer(
             "tl2cgen",
             "trees",
             "trees as C code compiled by gcc (minutes for a large forest, once), through its Python predictor",
             _TL2CGEN,
-            suffixes=(".txt", ".json", ".ubj"),
+            reads=("lightgbm", "xgboost"),
             tools=("gcc",),
         ),
         Peer(
@@ -105,7 +121,7 @@ PEERS: dict[str, Peer] = {
             "trees",
             "the same C code, looped over the documents in C",
             _TL2CGEN,
-            suffixes=(".txt", ".json", ".ubj"),
+            reads=("lightgbm", "xgboost"),
             environment="tl2cgen",
             tools=("gcc",),
         ),
@@ -122,6 +138,32 @@ PEERS: dict[str, Peer] = {
     )
 }
 """Name -> peer."""
+
+
+def kind_of(model: Path | str) -> str:
+    """Tell what a model file is, by its suffix, and for .json by its content.
+
+    Args:
+        model: a file that exists.
+
+    Returns:
+        "lightgbm", "xgboost", "catboost", "prunus" or "unknown".
+    """
+    path = Path(model)
+    if path.suffix == ".json":
+        return "xgboost" if b'"learner"' in path.read_bytes() else "catboost"
+    kinds = {".txt": "lightgbm", ".ubj": "xgboost", ".cbm": "catboost", ".prunus": "prunus"}
+    return kinds.get(path.suffix, "unknown")
+
+
+def peers_for(model: Path | str) -> tuple[str, ...]:
+    """Name the engines that read a model file.
+
+    Args:
+        model: a teacher's file, or one of ours.
+    """
+    kind = kind_of(model)
+    return tuple(name for name, peer in PEERS.items() if kind in peer.reads)
 
 
 def cache_dir() -> Path:

@@ -14,11 +14,11 @@ import numpy as np
 
 from prunus.bench import stats
 from prunus.bench.client import Client
+from prunus.bench.engines import ENGINES
 from prunus.bench.machine import cores, describe
 from prunus.bench.parity import Reference, sample_rows
-from prunus.bench.peers import PEERS, ensure, prepared, say
+from prunus.bench.peers import PEERS, ensure, kind_of, prepared, say
 from prunus.bench.quick import BATCHES, enough_rows
-from prunus.bench.worker import ENGINES
 from prunus.errors import OutputError, PeerError, PrunusError
 
 if TYPE_CHECKING:
@@ -164,8 +164,9 @@ def _start(contestant: Contestant, x: Path, folder: Path, core: int | None, tell
     python = None
     if engine in PEERS:
         peer = PEERS[engine]
-        if model.suffix not in peer.suffixes:
-            msg = f"{contestant.label}: cannot run {model.name}; expected a file ending in {' or '.join(peer.suffixes)}"
+        if kind_of(model) not in peer.reads:
+            known = " or ".join(peer.reads)
+            msg = f"{contestant.label}: cannot run {model.name} ({kind_of(model)}); expected a model file of {known}"
             raise PeerError(msg)
         if peer.runs == "network":
             from prunus.bench.parity import write_arrays
@@ -286,7 +287,8 @@ def _check(
                 if expected is None:
                     checks[contestant.label, batch] = {"max_difference": None, "reference": name}
                     continue
-                worst, wrong = stats.difference(client.score(batch, len(expected)), expected, TOLERANCE)
+                scores = client.score(batch, len(expected))
+                worst, wrong = stats.difference(scores, expected[: len(scores)], TOLERANCE)
                 check = {"max_difference": worst if np.isfinite(worst) else None, "reference": name}
                 checks[contestant.label, batch] = {**check, **({"wrong": True} if wrong else {})}
         except PrunusError as error:
