@@ -29,13 +29,12 @@ def open_text(path: Path) -> BinaryIO:
         DataError: it cannot be opened.
     """
     try:
-        file = path.open("rb")
+        with path.open("rb") as file:
+            is_gzip = file.read(2) == GZIP_MAGIC
+        return gzip.open(path, "rb") if is_gzip else path.open("rb")  # type: ignore[return-value]
     except OSError as error:
         msg = f"{path}: cannot be opened ({error.strerror}); expected a file of ranking data"
         raise DataError(msg) from error
-    magic = file.read(2)
-    file.seek(0)
-    return gzip.GzipFile(fileobj=file) if magic == GZIP_MAGIC else file  # type: ignore[return-value]
 
 
 def line_in(chunk: bytes, row: int) -> int:
