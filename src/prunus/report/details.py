@@ -8,7 +8,7 @@ from prunus.report import charts, form
 from prunus.report.markup import Markup, element, joined
 from prunus.report.sections import section
 from prunus.report.tables import LONGEST, Cell, folded, table
-from prunus.report.values import count, listed, number, records, text
+from prunus.report.values import count, number, records, text, texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +58,7 @@ def features(run: Run) -> Markup:
     """Features that the model reads, with their share, and those it never reads."""
     kept, dropped = (
         records(run.result, "features", "kept"),
-        [str(name) for name in listed(run.result, "features", "dropped")],
+        texts(run.result, "features", "dropped"),
     )
     parts: list[object] = []
     if kept or dropped:

@@ -59,6 +59,11 @@ def records(value: object, *keys: str) -> list[Mapping[str, Any]]:
     return [item for item in listed(value, *keys) if isinstance(item, Mapping)]
 
 
+def texts(value: object, *keys: str) -> list[str]:
+    """Return the strings of a list; anything else in it is left out."""
+    return [item for item in listed(value, *keys) if isinstance(item, str) and item]
+
+
 def listed(value: object, *keys: str) -> list[Any]:
     """Return a list; a string, a mapping or a single value is none."""
     found = at(value, *keys)
