@@ -14,7 +14,7 @@ from prunus.data.letor import LetorRows, read_letor_text
 from prunus.data.letor_columns import as_table, fit_names
 from prunus.data.select import Columns, Expression, suggestion
 from prunus.data.tables import Plan, assemble, check_numeric, make_plan, read_rows, read_table
-from prunus.data.text import BOM, FORM, open_text
+from prunus.data.text import BOM, FORM, open_text, reads_as
 from prunus.errors import DataError, EmptyDataError, ParseError, SchemaError
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def kind_of(path: Path) -> Kind:
         return "csv"
     lines = [line.partition(b"#")[0].split() for line in head.removeprefix(BOM).splitlines()]
     first = next((parts for parts in lines if parts), [])
-    if not first or b"\0" in head or not (len(first) == 1 or b":" in first[1]):
+    if not first or b"\0" in head or not (reads_as(float, first[0]) if len(first) == 1 else b":" in first[1]):
         got = (b" ".join(first)[:40] or head[:40]).decode("utf-8", errors="replace")
         msg = f"{path}: begins with {got!r}; expected Parquet, LETOR text ({FORM}), or CSV in a file named .csv or .tsv"
         raise ParseError(msg)

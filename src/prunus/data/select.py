@@ -205,7 +205,8 @@ class Expression:
         try:
             return ast.parse(self._code, mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            at = self._code[max((getattr(error, "offset", None) or 1) - 1, 0) :].strip()
+            offset = getattr(error, "offset", None) or len(self._code) + 1
+            at = self._code[offset - 1 :].strip()
             near = f" near {self._plain(at)!r}" if at else " (it ends too early)"
             hint = "; for equality write ==" if re.search(r"(?<![<>=!])=(?!=)", self._code) else ""
             self._fail(f"cannot be read{near}{hint}")

@@ -94,16 +94,16 @@ def explain(text: bytes, path: str, first_line: int) -> NoReturn:
 def _what_is_wrong(parts: list[bytes]) -> str | None:
     if not parts:
         return None
-    if not _reads_as(float, parts[0]):
+    if not reads_as(float, parts[0]):
         return f"got {_shown(parts[0])} as the label"
     if len(parts) < 2 or not parts[1].startswith(b"qid:"):
         return f"got {_shown(parts[1]) if len(parts) > 1 else 'nothing'} after the label, not qid:Q"
-    if not _reads_as(np.int64, parts[1][4:]):
+    if not reads_as(np.int64, parts[1][4:]):
         return f"got {_shown(parts[1])}: the query id must be an integer"
     last = -1
     for part in parts[2:]:
         key, colon, value = part.partition(b":")
-        if not colon or not _reads_as(int, key) or not _reads_as(float, value):
+        if not colon or not reads_as(int, key) or not reads_as(float, value):
             return f"got {_shown(part)} as a feature"
         if not last < int(key) <= MAX_FEATURE_ID:
             return f"got feature id {int(key)} after {last}: ids must rise, up to {MAX_FEATURE_ID}"
@@ -111,7 +111,13 @@ def _what_is_wrong(parts: list[bytes]) -> str | None:
     return None
 
 
-def _reads_as(kind: Any, text: bytes) -> bool:  # noqa: ANN401 - int, float and np.int64 share no narrower type
+def reads_as(kind: Any, text: bytes) -> bool:  # noqa: ANN401 - int, float and np.int64 share no narrower type
+    """Tell whether a number can be read.
+
+    Args:
+        kind: ``int``, ``float`` or ``np.int64``.
+        text: as it stands in the file.
+    """
     try:
         kind(text.decode("ascii"))
     except (ValueError, OverflowError):
