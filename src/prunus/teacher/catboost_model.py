@@ -37,7 +37,7 @@ class CatBoostForest:
     library = "CatBoost"
 
     def __init__(self, data: bytes, source: str) -> None:
-        form = "cbm" if data.startswith(MAGIC) else "json"
+        form = "json" if data.lstrip()[:1] == b"{" else "cbm"
         if form == "cbm":
             _check_length(data, source)
         else:
@@ -86,7 +86,10 @@ class CatBoostForest:
             raise TeacherError(msg)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"model{suffix}"
-            self._model.save_model(str(path), format=suffix[1:])
+            try:
+                self._model.save_model(str(path), format=suffix[1:])
+            except need("catboost", extra="catboost").CatBoostError as error:
+                raise _damaged(self._source, f"CatBoost cannot write it again ({error})") from error
             return path.read_bytes()
 
 

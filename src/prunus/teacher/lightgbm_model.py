@@ -44,7 +44,7 @@ class LightGBMForest:
         self.splits = model.splits
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                self._booster: Any = lightgbm.Booster(model_str=model.text)
+                self._booster: Any = lightgbm.Booster(model_str=_trees_only(model.text))
         except (lightgbm.basic.LightGBMError, ValueError) as error:
             msg = f"{source}: LightGBM cannot read it ({error}); expected a model of booster.save_model: save it again"
             raise TeacherError(msg) from error
@@ -65,3 +65,8 @@ class LightGBMForest:
             msg = f"cannot save a LightGBM model as {suffix}; expected .txt: LightGBM reads its text format only"
             raise TeacherError(msg)
         return self._text.encode()
+
+
+def _trees_only(text: str) -> str:
+    """Leave out importances and parameters: scoring needs neither, and LightGBM crashes on a damaged parameter line."""
+    return text[: text.index("\nend of trees")] + "\nend of trees\n\npandas_categorical:null\n"

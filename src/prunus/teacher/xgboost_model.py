@@ -213,6 +213,11 @@ def _read_tree(
     live = np.zeros(n_nodes, dtype=bool)
     live[reached] = True
     live &= inner
+    if "parents" in tree:  # XGBoost climbs these when it loads
+        at = np.flatnonzero(live)
+        parents = np.asarray(tree["parents"])
+        if parents.shape != (n_nodes,) or (parents[left[at]] != at).any() or (parents[right[at]] != at).any():
+            raise _damaged(where, "its nodes do not agree on who is whose parent")
     if ((feature[live] < 0) | (feature[live] >= n_features)).any():
         raise _damaged(where, f"a split uses a feature beyond the {n_features} of the model")
     kinds = np.asarray(tree.get("split_type", np.zeros(n_nodes)))
