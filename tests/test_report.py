@@ -375,7 +375,10 @@ def test_a_dense_student_that_wins_is_called_dense():
     words = headline(read(result))
     assert words.sentence.startswith("The small dense model ranks as well")
     assert any(item.startswith("A dense student won") for item in words.findings)
-    assert any("is both better (0.5654) and no slower" in item for item in words.findings)
+    assert any(
+        "sparse 200x100x50, 1740 nonzeros is both better and no slower (0.5654 in 0.421" in item
+        for item in words.findings
+    )
 
 
 @pytest.mark.parametrize(
@@ -408,6 +411,34 @@ def test_the_headline_says_the_speed_as_it_is(us, words):
 def test_the_budget_is_held_against_what_was_measured(budget, words):
     """A budget of time is compared at its own batch size, one of bytes with the file."""
     assert words in said(sample() | {"budget": budget})
+
+
+def test_a_forest_that_beats_an_inferior_model_is_named():
+    """Even where neither ranks as well as the teacher, a forest that is better and faster than the model is told."""
+    result = sample("inferior")
+    forest = next(row for row in result["rows"] if row["trees"] == 50)
+    forest["us_per_doc"] = {"128": 0.3}
+    assert "A forest of 50 trees is both better on these test data and no slower (0.5499 in 0.300" in said(result)
+
+
+def test_no_forest_that_ranks_as_well_is_said():
+    """Where no smaller forest passes, the page says so, and praises nothing when the model does not pass itself."""
+    for outcome, words in (("non_inferior", "no simpler way"), ("inferior", "as well as the teacher either.")):
+        result = sample(outcome)
+        result["rows"] = [row for row in result["rows"] if row["role"] != "forest" or row["trees"] <= 50]
+        assert words in said(result)
+
+
+def test_the_chosen_model_is_inside_the_frontier_however_bad_it_is():
+    """What lies far below the teacher is drawn at the lower edge, but never the chosen model."""
+    result = sample("inferior")
+    chosen = next(row for row in result["rows"] if row["chosen"])
+    chosen |= {"ndcg@10": 0.45, "difference": -0.11312, "lower": -0.12, "upper": -0.10}
+    labels = re.findall("<text[^>]*point[^>]*>([^<]*)</text>", render(result))
+    assert not any("200x100x50" in words and "\N{DOWNWARDS ARROW}" in words for words in labels)
+    assert any(
+        "\N{DOWNWARDS ARROW}" in words for words in re.findall("<text[^>]*point[^>]*>([^<]*)</text>", render(sample()))
+    )
 
 
 def test_the_rows_own_test_decides_which_forest_ranks_as_well():

@@ -176,6 +176,13 @@ def _quality_range(
         seen += [base + end for model in shown for end in (model.lower, model.upper) if end is not None]
         seen += [base - margin] if margin else []
     low, high = padded(seen, 0.07)
+    chosen = [
+        min(model.quality, (base or 0.0) + (model.lower or 0.0))
+        for model in shown
+        if model.chosen and model.quality is not None
+    ]
+    if floor is not None and base is not None and chosen:
+        floor = min(floor, *(end - 0.1 * (base - end) for end in chosen))
     return (max(low, floor), high) if floor is not None and floor < high else (low, high)
 
 

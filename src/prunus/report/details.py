@@ -62,12 +62,9 @@ def features(run: Run) -> Markup:
     )
     parts: list[object] = []
     if kept or dropped:
-        parts.append(
-            element(
-                "p",
-                f"The model reads {form.whole(len(kept))} of {form.counted(len(kept) + len(dropped), 'feature')}. The others need not be computed.",
-            )
-        )
+        total = form.counted(len(kept) + len(dropped), "feature")
+        words = f"The model reads {form.whole(len(kept))} of {total}. The others need not be computed."
+        parts.append(element("p", words if dropped else f"The model reads all of its {total}."))
     if kept:
         kept = sorted(kept, key=lambda item: -(number(item, "share") or 0.0))
         largest = max((number(item, "share") or 0.0 for item in kept), default=0.0) or 1.0

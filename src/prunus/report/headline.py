@@ -40,7 +40,15 @@ def headline(run: Run) -> Headline:
     better = _better_forest(run)
     if better is not None:
         sentence += f"; a forest of {_size(better)} ranks as well and is faster still"
-    found = [_forests(run), _open(run), _pruning(run), _better_student(run), _budget(run), _engines(run)]
+    found = [
+        _forests(run),
+        _open(run),
+        _pruning(run),
+        "" if better else _better(run, "forest"),
+        _better(run, "dense", "sparse"),
+        _budget(run),
+        _engines(run),
+    ]
     return Headline(sentence + ".", _lede(run), tuple(words for words in found if words))
 
 
@@ -113,7 +121,12 @@ def _forests(run: Run) -> str:
     ):
         return ""
     if run.rival_forest is None:
-        return "None of the smaller forests is shown to rank as well as the teacher, so there is no simpler way to the same quality."
+        none = "None of the smaller forests is shown to rank as well as the teacher"
+        return (
+            f"{none}, so there is no simpler way to its quality."
+            if run.verdict.outcome == "non_inferior"
+            else f"{none} either."
+        )
     better = _better_forest(run)
     if better is None:
         return ""
@@ -162,17 +175,21 @@ def _pruning(run: Run) -> str:
     return f"The dense student nearest in time reaches {run.metric} {figures}: {side}."
 
 
-def _better_student(run: Run) -> str:
+def _better(run: Run, *roles: str) -> str:
+    """Name a model of these roles that is at once better on test data and no slower than the chosen one."""
     chosen, batch = run.chosen, run.batch
     if chosen is None or batch not in chosen.us or chosen.quality is None:
         return ""
-    for model in (*run.of_role("dense"), *run.of_role("sparse")):
+    for model in (model for role in roles for model in run.of_role(role)):
         if model is chosen or model.quality is None or batch not in model.us:
             continue
         if model.quality > chosen.quality and model.us[batch] <= chosen.us[batch]:
+            figures = f"{form.quality(model.quality)} in {form.us(model.us[batch])}"
+            if model.role == "forest":
+                return f"A forest of {_size(model)} is both better on these test data and no slower ({figures})."
             return (
-                f"On these test data {model.name} is both better ({form.quality(model.quality)}) and no slower; the choice was"
-                " made on validation data, before the test data were opened."
+                f"On these test data {model.name} is both better and no slower ({figures}); the choice was made on"
+                " validation data, before the test data were opened."
             )
     return ""
 
