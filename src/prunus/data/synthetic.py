@@ -33,7 +33,7 @@ SHARES_OF_LABELS = (0.60, 0.20, 0.11, 0.06, 0.03)
 MIN_FEATURES = 12
 _WORLD_SEED = 20220210
 _GROUP = 3
-_DECAY = 0.93
+_DECAY = 0.95
 _DOCS_OF_THE_CUTS = 40_000
 
 
@@ -134,9 +134,9 @@ class _World:
         u = np.zeros(z.shape[1])
         for i in range(self.n_traits):
             j, k, size = (i + 1) % self.n_traits, i % self.n_query_traits, _DECAY**i
-            if i % 4 == 0:
+            if i % 3 == 0:
                 u += size * rng.choice([-0.7, 0.7]) * (z[i] > rng.uniform(-0.8, 0.8))
-            centre, width = rng.uniform(-0.7, 0.7), rng.uniform(0.5, 0.8)
+            centre, width = rng.uniform(-0.7, 0.7), rng.uniform(0.4, 0.65)
             u += size * rng.uniform(0.9, 1.4) * np.exp(-(((z[i] - centre) / width) ** 2))
             u += (
                 size
@@ -144,7 +144,7 @@ class _World:
                 * _above(z[i], rng.uniform(-0.5, 0.5))
                 * _above(z[j], rng.uniform(-0.5, 0.5))
             )
-            u += size * rng.uniform(0.4, 0.7) * np.where(g[k] > 0, z[i], -z[j])
+            u += size * rng.uniform(0.6, 0.9) * np.where(g[k] > 0, z[i], -z[j])
         u -= 1.5 * traits.fresh
         return u
 
