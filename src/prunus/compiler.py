@@ -55,8 +55,10 @@ def _kernel(
     if latency is None:
         sparse = nonzeros < SPARSE_BELOW * weight.size
     else:
-        outputs, inputs = weight.shape
-        sparse = latency.layer_us(inputs, outputs, nonzeros, sparse=True) < latency.layer_us(inputs, outputs, weight.size, sparse=False)
+        n_outputs = weight.shape[0]
+        sparse = latency.layer_us(n_outputs, nonzeros, sparse=True) < latency.layer_us(
+            n_outputs, weight.size, sparse=False
+        )
     return Sparse.from_dense(weight, bias, activation) if sparse else Dense(weight, bias, activation)
 
 

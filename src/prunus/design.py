@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from prunus.engine.network import NetworkShape, SlotKind
+from prunus.engine.network import NetworkShape, SlotKind, count_groups
 from prunus.errors import BudgetError, BudgetImpossibleError
 from prunus.latency import Prices
 
@@ -99,6 +100,11 @@ class Architecture:
     target: float
 
     @property
+    def key(self) -> str:
+        """Name and target, for file names."""
+        return f"{self.name.replace(' ', '-')}-{self.target:.5g}"
+
+    @property
     def name(self) -> str:
         """Kind and widths, as in ``sparse 128x64x32``."""
         return f"{self.kind} {'x'.join(map(str, self.widths))}"
@@ -116,19 +122,28 @@ def cheapest(price: Prices) -> float:
     return price.fixed + float(price.slot.min()) + 2 * price.weight + 2 * price.unit
 
 
-def _dense_cost(inputs: InputStage, n_features: int, widths: tuple[int, ...], budget: Budget, latency: LatencyModel) -> float:
+def _dense_cost(
+    inputs: InputStage, n_features: int, widths: tuple[int, ...], budget: Budget, latency: LatencyModel
+) -> float:
     sizes = [inputs.n_slots, *widths, 1]
-    layers = tuple((a, b, a * b, False) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+    layers = tuple((a, b, a * b, False) for a, b in itertools.pairwise(sizes))
     if budget.n_bytes is not None:
         return BYTES_FIXED + BYTES_PER_SLOT * inputs.n_slots + sum(4 * w + 4 * b for _, b, w, _ in layers)
-    shape = NetworkShape(
-        n_features, len(np.unique(inputs.feature)), inputs.n_slots, int((inputs.kind == SlotKind.LOG).sum()), layers
-    )
+    read = np.unique(inputs.feature)
+    n_log = int((inputs.kind == SlotKind.LOG).sum())
+    shape = NetworkShape(n_features, len(read), count_groups(read), inputs.n_slots, n_log, layers)
     return latency.predict(shape, budget.batch).us_per_doc
 
 
 def largest_dense(
-    inputs: InputStage, n_features: int, budget: Budget, latency: LatencyModel, *, n_layers: int, target: float, widest: int = 512
+    inputs: InputStage,
+    n_features: int,
+    budget: Budget,
+    latency: LatencyModel,
+    *,
+    n_layers: int,
+    target: float,
+    widest: int = 512,
 ) -> tuple[int, ...] | None:
     """Return the widest dense network of ``n_layers`` hidden layers, each half the one before, that costs at most ``target``.
 
@@ -145,7 +160,12 @@ def largest_dense(
 
 
 def propose(
-    inputs: InputStage, n_features: int, budget: Budget, latency: LatencyModel, *, effort: Literal["quick", "normal", "thorough"] = "normal"
+    inputs: InputStage,
+    n_features: int,
+    budget: Budget,
+    latency: LatencyModel,
+    *,
+    effort: Literal["quick", "normal", "thorough"] = "normal",
 ) -> list[Architecture]:
     """Propose students that meet the budget, cheapest to train first.
 
@@ -164,7 +184,11 @@ def propose(
     target = total * HEADROOM
     least = cheapest(price) / HEADROOM
     if total < least:
-        nearest = Budget(n_bytes=int(least) + 1) if budget.n_bytes is not None else Budget(float(f"{least * 1.02:.3g}"), budget.batch)
+        nearest = (
+            Budget(n_bytes=int(least) + 1)
+            if budget.n_bytes is not None
+            else Budget(float(f"{least * 1.02:.3g}"), budget.batch)
+        )
         msg = f"got a budget of {budget}; the smallest network costs more on this CPU: the nearest possible budget is {nearest}"
         raise BudgetImpossibleError(msg, str(nearest))
     depths = {"quick": (2,), "normal": (2,), "thorough": (1, 2, 3)}[effort]
@@ -184,4 +208,4 @@ def propose(
 
 def _n_weights(n_slots: int, first: int, n_layers: int) -> int:
     sizes = [n_slots, *(first >> k for k in range(n_layers)), 1]
-    return sum(a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+    return sum(a * b for a, b in itertools.pairwise(sizes))

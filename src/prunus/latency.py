@@ -18,14 +18,16 @@ import os
 import platform
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from prunus import _native
 from prunus.data.ranking import Schema
-from prunus.engine.network import Activation, Dense, InputStage, Layer, Network, NetworkShape, SlotKind, Sparse
-from prunus.engine.scorer import RankScorer
+from prunus.engine.network import GROUP, Activation, Dense, InputStage, Layer, Network, NetworkShape, SlotKind, Sparse
+from prunus.engine.scorer import RankScorer, choose_isa
 from prunus.errors import CalibrationError, OutputError
 from prunus.extras import need
 
@@ -34,11 +36,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MODEL_VERSION: Final = 1
+MODEL_VERSION: Final = 2
 """Raised whenever kernels or the form of the model change, so that stored calibrations are measured again."""
-
-PANEL: Final = 12
-"""Outputs of a dense panel: the dense kernel computes this many at a time, so outputs count in multiples of it."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +71,14 @@ class Prices:
 
 
 def _terms(shape: NetworkShape) -> NDArray[np.float64]:
-    groups = (shape.n_features_read + 3) / 4
-    rows = sum(n_out for _, n_out, _, sparse in shape.layers if sparse)
-    stored = sum(n for _, _, n, sparse in shape.layers if sparse)
-    dense = sum(n_in * -(-n_out // PANEL) * PANEL for n_in, n_out, _, sparse in shape.layers if not sparse)
-    return np.array([1.0, groups, shape.n_slots, shape.n_log_slots, rows, stored, dense])
+    """The terms of the module's formula; the engine runs the last layer as one sparse row, whatever its kernel."""
+    rows = stored = dense = 0
+    for number, (_, n_out, weights, sparse) in enumerate(shape.layers):
+        if sparse or number == len(shape.layers) - 1:
+            rows, stored = rows + n_out, stored + weights
+        else:
+            dense += weights
+    return np.array([1.0, shape.n_groups, shape.n_slots, shape.n_log_slots, rows, stored, dense])
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class LatencyModel:
         call_us: of a call, whatever the batch.
         tiles: us coefficients by size of tile: ``"1"`` to ``"4"`` vectors, ``"few:n"`` for n documents in one vector.
         error: 90 % quantile of the relative error on networks held out of the fit.
+        anchor_us: time of a call of the anchor network when this was measured; see :meth:`anchored_us`.
     """
 
     key: str
@@ -96,6 +99,7 @@ class LatencyModel:
     call_us: float
     tiles: dict[str, list[float]]
     error: float
+    anchor_us: float
 
     def _tile_us(self, documents: int, terms: NDArray[np.float64]) -> float:
         vectors = -(-documents // self.lanes)
@@ -114,27 +118,28 @@ class LatencyModel:
         shape = network.shape if isinstance(network, Network) else network
         terms = _terms(shape)
         full, rest = divmod(batch, 4 * self.lanes)
-        total = self.call_us + full * float(np.dot(self.tiles["4"], terms)) + (self._tile_us(rest, terms) if rest else 0.0)
+        total = (
+            self.call_us + full * float(np.dot(self.tiles["4"], terms)) + (self._tile_us(rest, terms) if rest else 0.0)
+        )
         return Latency(total / batch, self.error)
 
     def _per_doc(self, batch: int) -> NDArray[np.float64]:
         full, rest = divmod(batch, 4 * self.lanes)
         unit = np.eye(7)
         tail = np.array([self._tile_us(rest, row) if rest else 0.0 for row in unit])
-        return (full * np.array(self.tiles["4"]) + tail) / batch
+        return np.asarray((full * np.array(self.tiles["4"]) + tail) / batch)
 
-    def layer_us(self, n_inputs: int, n_outputs: int, stored: int, *, sparse: bool, batch: int = 128) -> float:
+    def layer_us(self, n_outputs: int, stored: int, *, sparse: bool, batch: int = 128) -> float:
         """Predict one layer, us for each document.
 
         Args:
-            n_inputs: of the layer.
             n_outputs: of the layer.
             stored: weights that are stored.
             sparse: the kernel.
             batch: documents in a call.
         """
         c = self._per_doc(batch)
-        return float(c[4] * n_outputs + c[5] * stored if sparse else c[6] * n_inputs * -(-n_outputs // PANEL) * PANEL)
+        return float(c[4] * n_outputs + c[5] * stored if sparse else c[6] * stored)
 
     def prices(self, inputs: InputStage, batch: int) -> Prices:
         """Price the parts of a sparse network, us for each document.
@@ -145,8 +150,29 @@ class LatencyModel:
         """
         c = self._per_doc(batch)
         slots_of_feature = np.bincount(inputs.feature)[inputs.feature]
-        slot = c[1] / 4 / slots_of_feature + c[2] + c[3] * (inputs.kind == SlotKind.LOG)
+        slot = c[1] / GROUP / slots_of_feature + c[2] + c[3] * (inputs.kind == SlotKind.LOG)
         return Prices(self.call_us / batch + float(c[0]), float(c[5]), float(c[4]), slot)
+
+    def anchored_us(self, call: Callable[[], object], *, seconds: float = 0.5) -> float:
+        """Time a call in turn with the anchor network and divide out how much slower or faster the machine is now.
+
+        A shared machine drifts by half within minutes; the ratio to the anchor does not, so times taken this way can
+        be compared with predictions.
+
+        Args:
+            call: what to time.
+            seconds: to spend, about.
+
+        Returns:
+            us of the call, at the speed that the machine had when it was calibrated.
+        """
+        anchor = _anchor()
+        ratios = []
+        rounds = max(int(seconds / 0.02), 5)
+        for _ in range(rounds):
+            before = time_call(anchor, seconds=0.005)
+            ratios.append(time_call(call, seconds=0.01) * 2 / (before + time_call(anchor, seconds=0.005)))
+        return float(np.median(ratios)) * self.anchor_us
 
     def save(self, path: Path) -> None:
         """Write the model as JSON.
@@ -210,18 +236,9 @@ def _cpu() -> str:
 
 def machine_key() -> str:
     """Hash of all that a measured time depends on: CPU, instruction set, engine build."""
-    from prunus import _native
-
     build = hashlib.sha256(Path(_native.__file__).read_bytes()).hexdigest()
-    text = "\n".join([_cpu(), active_isa(), build, str(MODEL_VERSION)])
+    text = "\n".join([_cpu(), choose_isa(), build, str(MODEL_VERSION)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def active_isa() -> str:
-    """Name of the instruction set that scorers use when none is asked for."""
-    from prunus.engine.scorer import default_isa
-
-    return default_isa()
 
 
 def random_network(rng: np.random.Generator, *, widest: int = 256) -> Network:
@@ -232,8 +249,8 @@ def random_network(rng: np.random.Generator, *, widest: int = 256) -> Network:
         widest: bound of the widths.
     """
     n_features = int(rng.integers(8, 160))
-    read = np.sort(rng.choice(n_features, int(rng.integers(4, n_features + 1)), replace=False))
-    kind = np.where(rng.random(len(read)) < rng.random(), SlotKind.LOG, SlotKind.VALUE)
+    read = np.sort(rng.choice(n_features, int(rng.integers(4, n_features + 1)), replace=False)).astype(np.int32)
+    kind = np.where(rng.random(len(read)) < rng.random(), SlotKind.LOG, SlotKind.VALUE).astype(np.uint8)
     ones = np.ones(len(read), np.float32)
     inputs = InputStage(read, kind, 0 * ones, ones, -5 * ones, 5 * ones, 0 * ones)
     widths = [int(w) for w in np.exp(rng.uniform(np.log(4), np.log(widest), int(rng.integers(1, 5))))]
@@ -262,7 +279,7 @@ def time_call(call: Callable[[], object], *, seconds: float) -> float:
     start = clock()
     call()
     repeats = max(int(3e-4 / max(clock() - start, 1e-7)), 1)
-    slices = []
+    slices: list[float] = []
     end = clock() + seconds
     while clock() < end or len(slices) < 4:
         start = clock()
@@ -270,6 +287,14 @@ def time_call(call: Callable[[], object], *, seconds: float) -> float:
             call()
         slices.append((clock() - start) / repeats)
     return float(np.median(slices[1:])) * 1e6
+
+
+def _anchor() -> Callable[[], object]:
+    """Make a call of one fixed network on one fixed batch: what the machine's speed is measured by."""
+    rng = np.random.default_rng(12345)
+    network = random_network(rng)
+    X = np.exp(rng.normal(size=(128, network.n_features))).astype(np.float32)
+    return partial(RankScorer(network, Schema(tuple(f"f{i}" for i in range(network.n_features)))).score, X)
 
 
 def _fit(terms: NDArray[np.float64], us: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -290,10 +315,12 @@ def calibrate(seconds: float = 20.0, *, seed: int = 0, progress: Callable[[float
         progress: told the share done, in [0, 1].
     """
     rng = np.random.default_rng(seed)
-    lanes = RankScorer.lanes_of(active_isa())
+    lanes = _native.lanes(choose_isa())
     few = sorted({1, 2, max(lanes // 4, 1), max(lanes // 2, 1), lanes})
     batches = [*few, 2 * lanes, 3 * lanes, 4 * lanes, 16 * lanes]
     n_networks = 44
+    anchor = _anchor()
+    anchors = []
     each = seconds / n_networks / len(batches)
     terms, us = [], []
     for number in range(n_networks):
@@ -301,20 +328,23 @@ def calibrate(seconds: float = 20.0, *, seed: int = 0, progress: Callable[[float
         names = tuple(f"f{i}" for i in range(network.n_features))
         scorer = RankScorer(network, Schema(names))
         X = np.exp(rng.normal(size=(batches[-1], network.n_features))).astype(np.float32)
-        out = np.empty(len(X), np.float32)
         terms.append(_terms(network.shape))
-        row = []
-        for batch in batches:
-            x, o = X[:batch], out[:batch]
-            row.append(time_call(lambda s=scorer, x=x, o=o: s.score(x, o), seconds=each))
-        us.append(row)
+        anchors.append(time_call(anchor, seconds=each))
+        row = [time_call(partial(scorer.score, X[:batch]), seconds=each) for batch in batches]
+        us.append(np.array(row) / anchors[-1])
         if progress is not None:
             progress((number + 1) / n_networks)
-    return _fit_model(np.array(terms), np.array(us), batches, few, lanes)
+    anchor_us = float(np.median(anchors))
+    return _fit_model(np.array(terms), np.array(us) * anchor_us, batches, few, lanes, anchor_us)
 
 
 def _fit_model(
-    terms: NDArray[np.float64], us: NDArray[np.float64], batches: list[int], few: list[int], lanes: int
+    terms: NDArray[np.float64],
+    us: NDArray[np.float64],
+    batches: list[int],
+    few: list[int],
+    lanes: int,
+    anchor_us: float,
 ) -> LatencyModel:
     # Four tiles less one tile, over three, is a tile without the call; what one tile takes beyond that is the call.
     one, four = us[:, batches.index(4 * lanes)], us[:, batches.index(16 * lanes)]
@@ -331,4 +361,4 @@ def _fit_model(
         fitted = _fit(terms[~held], y[~held])
         errors.append(np.abs(terms[held] @ fitted / y[held] - 1.0))
     tiles = {name: [float(c) for c in _fit(terms, y)] for name, y in columns.items()}
-    return LatencyModel(machine_key(), lanes, call_us, tiles, float(np.quantile(errors[0], 0.9)))
+    return LatencyModel(machine_key(), lanes, call_us, tiles, float(np.quantile(errors[0], 0.9)), anchor_us)

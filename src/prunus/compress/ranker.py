@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,8 +28,6 @@ from prunus.verdict import Verdict, compare
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from prunus.compress.recipe import RankerRecipe
     from prunus.compress.training import Progress
@@ -134,7 +133,9 @@ def compress_ranker(
     scorer = model_file.load(path)
     with space.seconds("table"):
         rows, timing = _rows(teacher, of_teacher, found, files, test, recipe, space, peers, progress)
-    values = _values(teacher, train, valid, test, recipe, found, scorer, verdict, of_teacher, of_student, rows, timing, space, out)
+    values = _values(
+        teacher, train, valid, test, recipe, found, scorer, verdict, of_teacher, of_student, rows, timing, space, out
+    )
     model_file.write_atomically(out / "result.json", (json.dumps(values, indent=1) + "\n").encode())
     return Result(scorer, verdict, values)
 
@@ -169,7 +170,7 @@ def _write_models(found: Distilled, space: Workspace, metadata: dict[str, Any]) 
     return files
 
 
-def _rows(  # noqa: PLR0913 - a table is made of all there is
+def _rows(
     teacher: Teacher,
     of_teacher: PerQuery,
     found: Distilled,
@@ -182,7 +183,6 @@ def _rows(  # noqa: PLR0913 - a table is made of all there is
 ) -> tuple[list[dict[str, Any]], Comparison]:
     """Make the rows of the table: the teacher, smaller forests, every student; timed in one interleaved run."""
     rows: list[dict[str, Any]] = []
-    contestants: list[Contestant] = []
     forests: list[tuple[str, TreeTeacher, Path, PerQuery]] = []
     if isinstance(teacher, TreeTeacher):
         progress.stage("smaller forests", 1.0)
@@ -193,25 +193,31 @@ def _rows(  # noqa: PLR0913 - a table is made of all there is
             path = space.file(f"forest-{size}{suffix}")
             if not path.exists():
                 forest.save(path)
-            scores = space.array(f"forest-{size}", lambda forest=forest: forest.score(test.X))
+            scores = space.array(f"forest-{size}", partial(forest.score, test.X))
             forests.append((f"forest-{size}", forest, path, ndcg(test.y, scores, test.offsets, k=recipe.k)))
             progress.advance(done / len(sizes))
-    for number in range(len(found.candidates)):
-        contestants.append(
-            Contestant(
-                "prunus",
-                files[str(number)],
-                f"student-{number}",
-                ours=found.candidates[number] is found.chosen,
-                extra={"model": f"student-{number}", "in": "prunus"},
-            )
+    contestants = [
+        Contestant(
+            "prunus",
+            files[str(number)],
+            f"student-{number}",
+            ours=candidate is found.chosen,
+            extra={"model": f"student-{number}", "in": "prunus"},
         )
+        for number, candidate in enumerate(found.candidates)
+    ]
     for name, _, path, _ in forests:
-        contestants.extend(Contestant(peer, path, f"{name} in {peer}", extra={"model": name, "in": peer}) for peer in peers)
+        contestants.extend(
+            Contestant(peer, path, f"{name} in {peer}", extra={"model": name, "in": peer}) for peer in peers
+        )
     X = np.ascontiguousarray(test.X[:TIMED_ROWS])
     progress.stage("timing", 1.0)
     timing = compare_times(
-        contestants, X, batches=BATCHES, progress=lambda done, total: progress.advance(done / total), tell=lambda _: None
+        contestants,
+        X,
+        batches=BATCHES,
+        progress=lambda done, total: progress.advance(done / total),
+        tell=lambda _: None,
     )
     for name, forest, path, quality in forests:
         rows.append(
@@ -226,7 +232,7 @@ def _rows(  # noqa: PLR0913 - a table is made of all there is
                 "chosen": False,
                 f"ndcg@{recipe.k}": quality.mean,
                 "outcome": compare(of_teacher, quality, margin=recipe.margin, clusters=test.users).outcome,
-                **quality_row(of_teacher, quality),
+                **quality_row(of_teacher, quality, test.users),
                 **_fastest(timing.rows, name),
             }
         )
@@ -239,11 +245,15 @@ def _rows(  # noqa: PLR0913 - a table is made of all there is
             }
         )  # fmt: skip
     for number, candidate in enumerate(found.candidates):
-        rows.append(_student_row(candidate, f"student-{number}", files[str(number)], found, of_teacher, test, recipe, timing.rows))
+        rows.append(
+            _student_row(
+                candidate, f"student-{number}", files[str(number)], found, of_teacher, test, recipe, timing.rows
+            )
+        )
     return rows, timing
 
 
-def _student_row(  # noqa: PLR0913
+def _student_row(
     candidate: Candidate,
     name: str,
     path: Path,
@@ -268,7 +278,7 @@ def _student_row(  # noqa: PLR0913
         "predicted_us": candidate.predicted_us,
         f"ndcg@{recipe.k}": quality.mean,
         "outcome": compare(of_teacher, quality, margin=recipe.margin, clusters=test.users).outcome,
-        **quality_row(of_teacher, quality),
+        **quality_row(of_teacher, quality, test.users),
         **_fastest(timed, name),
     }
 
@@ -281,11 +291,20 @@ def _fastest(timed: list[dict[str, Any]], name: str) -> dict[str, Any]:
         here = [row for row in own if row["batch"] == batch]
         if here:
             best = min(here, key=lambda row: float(row["us_per_doc"]))
-            us[str(batch)], p99[str(batch)], engines[str(batch)] = best["us_per_doc"], best["p99_us_per_doc"], best["in"]
-    return {"us_per_doc": us, "p99_us_per_doc": p99, "engine": ", ".join(dict.fromkeys(engines.values())) or None, "engines": engines}
+            us[str(batch)], p99[str(batch)], engines[str(batch)] = (
+                best["us_per_doc"],
+                best["p99_us_per_doc"],
+                best["in"],
+            )
+    return {
+        "us_per_doc": us,
+        "p99_us_per_doc": p99,
+        "engine": ", ".join(dict.fromkeys(engines.values())) or None,
+        "engines": engines,
+    }
 
 
-def _values(  # noqa: PLR0913
+def _values(
     teacher: Teacher,
     train: RankingData,
     valid: RankingData,
@@ -308,7 +327,13 @@ def _values(  # noqa: PLR0913
     network = found.chosen.trained.network
     path = out / "ranker.prunus"
     history = [
-        {"stage": c.name, "epoch": h["epoch"], "loss": h["loss"], f"valid_{metric}": h["valid"], "density": h["density"]}
+        {
+            "stage": c.name,
+            "epoch": h["epoch"],
+            "loss": h["loss"],
+            f"valid_{metric}": h["valid"],
+            "density": h["density"],
+        }
         for c in found.candidates
         for h in c.trained.history
     ]

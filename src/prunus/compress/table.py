@@ -42,7 +42,9 @@ def feature_rows(network: Network, names: tuple[str, ...]) -> dict[str, Any]:
     total = np.bincount(network.inputs.feature, weight, minlength=network.n_features)
     read = set(network.features_read.tolist())
     share = total / max(float(total.sum()), 1e-30)
-    kept = sorted(({"name": names[f], "share": float(share[f])} for f in read), key=lambda row: -float(str(row["share"])))
+    kept = sorted(
+        ({"name": names[f], "share": float(share[f])} for f in read), key=lambda row: -float(str(row["share"]))
+    )
     return {"kept": kept, "dropped": [name for f, name in enumerate(names) if f not in read]}
 
 
@@ -58,7 +60,11 @@ def query_slices(test: RankingData, teacher: PerQuery, student: PerQuery, *, wor
     difference = student.values - teacher.values
     counted = np.isfinite(difference)
     sizes = np.diff(test.offsets)
-    order = [int(q) for q in np.argsort(np.where(counted, difference, np.inf), kind="stable")[:worst] if counted[q] and difference[q] < 0]
+    order = [
+        int(q)
+        for q in np.argsort(np.where(counted, difference, np.inf), kind="stable")[:worst]
+        if counted[q] and difference[q] < 0
+    ]
     ids = test.query_ids if test.query_ids is not None else np.arange(test.n_queries)
     rows = [
         {
@@ -75,7 +81,9 @@ def query_slices(test: RankingData, teacher: PerQuery, student: PerQuery, *, wor
         here = counted & (sizes >= low) & (sizes < high)
         if here.sum() < 2:
             continue
-        mean, lower, upper = paired_interval(replace(teacher, values=teacher.values[here]), replace(student, values=student.values[here]))
+        mean, lower, upper = paired_interval(
+            replace(teacher, values=teacher.values[here]), replace(student, values=student.values[here])
+        )
         by_length.append(
             {
                 "documents": f"{low}-{int(high) - 1}" if np.isfinite(high) else f"{low} or more",
@@ -96,7 +104,7 @@ def forest_sizes(n_trees: int) -> list[int]:
     return sorted({max(round(n_trees * share), 1) for share in shares} - {n_trees})
 
 
-def quality_row(teacher: PerQuery, other: PerQuery) -> dict[str, float]:
+def quality_row(teacher: PerQuery, other: PerQuery, users: NDArray[np.generic] | None) -> dict[str, float]:
     """Mean and paired difference to the teacher, with its two-sided 95 % interval."""
-    mean, lower, upper = paired_interval(teacher, other)
+    mean, lower, upper = paired_interval(teacher, other, clusters=users)
     return {"difference": mean, "lower": lower, "upper": upper}

@@ -171,7 +171,7 @@ class _Report:
         self.progress.advance(loop.epoch / loop.settings.epochs, f"valid {loop.history[-1]['valid']:.4f}")
 
 
-def train_student(  # noqa: PLR0913 - one argument for each thing that a training depends on
+def train_student(
     architecture: Architecture,
     lesson: Lesson,
     inputs: InputStage,
@@ -198,7 +198,7 @@ def train_student(  # noqa: PLR0913 - one argument for each thing that a trainin
         space: where checkpoints and the finished student are kept; None keeps nothing.
         progress: told how far it is.
     """
-    key = f"{architecture.name.replace(' ', '-')}-{architecture.target:.5g}-seed{seed}"
+    key = f"{architecture.key}-seed{seed}"
     model = MLP(inputs.n_slots, architecture.widths, seed=seed)
     mix = LossMix(recipe.pointwise, recipe.listwise, recipe.labels)
     share = recipe.synthetic_share if len(lesson.data.synthetic_teacher) else 0.0
@@ -209,7 +209,9 @@ def train_student(  # noqa: PLR0913 - one argument for each thing that a trainin
             scores = student(lesson.valid_z).numpy()
         return ndcg(lesson.valid.y, scores, lesson.valid.offsets, k=recipe.k).mean
 
-    loop = Loop(model, lesson.data, settings, validate=validate, checkpoint=None if space is None else space.file(f"{key}.pt"))
+    loop = Loop(
+        model, lesson.data, settings, validate=validate, checkpoint=None if space is None else space.file(f"{key}.pt")
+    )
     loop.callbacks = [_Report(progress)]
     if architecture.kind == "sparse":
         total = loop.total_steps
@@ -221,7 +223,9 @@ def train_student(  # noqa: PLR0913 - one argument for each thing that a trainin
     return Trained(architecture, seed, network, validate(best), loop.history)
 
 
-def to_network(model: MLP, lesson: Lesson, inputs: InputStage, n_features: int, latency: LatencyModel | None) -> Network:
+def to_network(
+    model: MLP, lesson: Lesson, inputs: InputStage, n_features: int, latency: LatencyModel | None
+) -> Network:
     """Bring a student's scores onto the teacher's scale and compile it.
 
     The scale is the least-squares line through (student score, teacher score) over the training documents, folded into

@@ -29,7 +29,9 @@ def digest(*parts: object) -> str:
     for part in parts:
         if isinstance(part, np.ndarray):
             h.update(str((part.dtype.str, part.shape)).encode())
-            h.update(np.ascontiguousarray(part).view(np.uint8).data if part.dtype != object else str(part.tolist()).encode())
+            h.update(
+                np.ascontiguousarray(part).view(np.uint8).data if part.dtype != object else str(part.tolist()).encode()
+            )
         elif isinstance(part, bytes):
             h.update(part)
         else:
@@ -39,7 +41,13 @@ def digest(*parts: object) -> str:
 
 def fingerprint(data: RankingData) -> str:
     """Hash of documents, labels, queries and feature names."""
-    return digest(data.X, data.y, data.offsets, list(data.feature_names), data.teacher_scores if data.teacher_scores is not None else "")
+    return digest(
+        data.X,
+        data.y,
+        data.offsets,
+        list(data.feature_names),
+        data.teacher_scores if data.teacher_scores is not None else "",
+    )
 
 
 class Workspace:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import json
 import math
 from dataclasses import asdict, dataclass, field
@@ -140,7 +141,7 @@ class Loop:
         docs = int(self.data.offsets[-1])
         steps = max(round(docs / self.settings.batch_docs), 1)
         cuts = np.linspace(0, n_queries, min(steps, n_queries) + 1).round().astype(int)
-        return [(int(a), int(b)) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        return [(int(a), int(b)) for a, b in itertools.pairwise(cuts)]
 
     def _learning_rate(self) -> float:
         warm = max(self.total_steps // 20, 1)
@@ -184,7 +185,9 @@ class Loop:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
-            weight = min(1.0 / self.settings.average, 1.0) if self.step > self.settings.average else 1.0 / (self.step + 1)
+            weight = (
+                min(1.0 / self.settings.average, 1.0) if self.step > self.settings.average else 1.0 / (self.step + 1)
+            )
             torch._foreach_lerp_(self.averaged, [p.detach() for p in self.model.parameters()], weight)
             total += float(loss.detach())
             for callback in self.callbacks:
@@ -232,7 +235,12 @@ class Loop:
     def _fingerprint(self) -> str:
         shape = [self.data.z.shape[1], *self.model.widths]
         return json.dumps(
-            {"settings": asdict(self.settings), "shape": shape, "documents": len(self.data.teacher), "queries": len(self.data.offsets) - 1},
+            {
+                "settings": asdict(self.settings),
+                "shape": shape,
+                "documents": len(self.data.teacher),
+                "queries": len(self.data.offsets) - 1,
+            },
             sort_keys=True,
         )
 

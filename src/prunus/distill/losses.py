@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def segment_log_softmax(scores: Tensor, query: Tensor, n_queries: int) -> Tensor:
-    """log softmax over the documents of each query.
+    """Log softmax over the documents of each query.
 
     Args:
         scores: float [n].
@@ -86,5 +86,7 @@ class LossMix:
             target = torch.exp(segment_log_softmax(teacher / self.temperature, query, n_queries))
             loss = loss + self.listwise * listwise_loss(student / self.temperature, target, query, n_queries)
         if self.labels:
-            loss = loss + self.labels * listwise_loss(student, gain_distribution(labels, query, n_queries), query, n_queries)
+            loss = loss + self.labels * listwise_loss(
+                student, gain_distribution(labels, query, n_queries), query, n_queries
+            )
         return loss

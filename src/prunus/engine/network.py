@@ -52,7 +52,10 @@ def _array(value: NDArray[np.generic], dtype: type[np.generic], name: str, ndim:
     array = np.ascontiguousarray(value)
     _require(array.ndim == ndim, f"{name} has {array.ndim} dimensions; expected {ndim}")
     cast = array.astype(dtype, copy=False)
-    _require(np.array_equal(cast, array, equal_nan=cast.dtype.kind == "f") or cast.dtype.kind == "f", f"{name} does not fit {dtype.__name__}")
+    _require(
+        np.array_equal(cast, array, equal_nan=cast.dtype.kind == "f") or cast.dtype.kind == "f",
+        f"{name} does not fit {dtype.__name__}",
+    )
     if cast.dtype.kind == "f":
         _require(np.isfinite(cast).all(), f"{name} holds NaN or infinity; expected finite numbers")
     return cast
@@ -88,9 +91,16 @@ class InputStage:
         n = len(self.feature)
         _require(0 < n <= MAX_WIDTH, f"{n} input slots; expected 1 to {MAX_WIDTH}")
         for name in ("kind", "center", "scale", "lower", "upper", "fill"):
-            _require(len(getattr(self, name)) == n, f"inputs.{name} has {len(getattr(self, name))} entries; expected {n}")
-        _require((self.feature >= 0).all() and (np.diff(self.feature) >= 0).all(), "inputs.feature must rise from 0 or more")
-        _require((self.kind <= max(SlotKind)).all(), f"unknown slot kind {int(self.kind.max())}; expected at most {max(SlotKind)}")
+            _require(
+                len(getattr(self, name)) == n, f"inputs.{name} has {len(getattr(self, name))} entries; expected {n}"
+            )
+        _require(
+            (self.feature >= 0).all() and (np.diff(self.feature) >= 0).all(), "inputs.feature must rise from 0 or more"
+        )
+        _require(
+            (self.kind <= max(SlotKind)).all(),
+            f"unknown slot kind {int(self.kind.max())}; expected at most {max(SlotKind)}",
+        )
         _require((self.lower <= self.upper).all(), "inputs.lower exceeds inputs.upper")
 
     @property
@@ -122,7 +132,10 @@ class Dense:
         object.__setattr__(self, "bias", _array(self.bias, np.float32, "bias"))
         object.__setattr__(self, "activation", Activation(self.activation))
         _require(len(self.bias) == self.n_outputs, f"{len(self.bias)} biases for {self.n_outputs} outputs")
-        _require(1 <= self.n_outputs <= MAX_WIDTH and 1 <= self.n_inputs <= MAX_WIDTH, f"layer of shape {self.weight.shape}; expected sides of 1 to {MAX_WIDTH}")
+        _require(
+            1 <= self.n_outputs <= MAX_WIDTH and 1 <= self.n_inputs <= MAX_WIDTH,
+            f"layer of shape {self.weight.shape}; expected sides of 1 to {MAX_WIDTH}",
+        )
 
     @property
     def n_inputs(self) -> int:
@@ -171,11 +184,23 @@ class Sparse:
         object.__setattr__(self, "bias", _array(self.bias, np.float32, "bias"))
         object.__setattr__(self, "activation", Activation(self.activation))
         object.__setattr__(self, "n_inputs", int(self.n_inputs))
-        _require(1 <= self.n_outputs <= MAX_WIDTH and 1 <= self.n_inputs <= MAX_WIDTH, f"layer {self.n_inputs} -> {self.n_outputs}; expected sides of 1 to {MAX_WIDTH}")
-        _require(len(self.indptr) == self.n_outputs + 1, f"indptr has {len(self.indptr)} entries; expected {self.n_outputs + 1}")
-        _require(self.indptr[0] == 0 and (np.diff(self.indptr) >= 0).all() and self.indptr[-1] == len(self.indices), "indptr must rise from 0 to the number of weights")
+        _require(
+            1 <= self.n_outputs <= MAX_WIDTH and 1 <= self.n_inputs <= MAX_WIDTH,
+            f"layer {self.n_inputs} -> {self.n_outputs}; expected sides of 1 to {MAX_WIDTH}",
+        )
+        _require(
+            len(self.indptr) == self.n_outputs + 1,
+            f"indptr has {len(self.indptr)} entries; expected {self.n_outputs + 1}",
+        )
+        _require(
+            self.indptr[0] == 0 and (np.diff(self.indptr) >= 0).all() and self.indptr[-1] == len(self.indices),
+            "indptr must rise from 0 to the number of weights",
+        )
         _require(len(self.values) == len(self.indices), f"{len(self.values)} values for {len(self.indices)} indices")
-        _require(not len(self.indices) or (self.indices.min() >= 0 and self.indices.max() < self.n_inputs), f"an index lies outside 0..{self.n_inputs - 1}")
+        _require(
+            not len(self.indices) or (self.indices.min() >= 0 and self.indices.max() < self.n_inputs),
+            f"an index lies outside 0..{self.n_inputs - 1}",
+        )
         row = np.repeat(np.arange(self.n_outputs), np.diff(self.indptr))
         key = row.astype(np.int64) * self.n_inputs + self.indices
         _require((np.diff(key) > 0).all(), "indices must rise inside a row, without repeats")
@@ -190,8 +215,8 @@ class Sparse:
             activation: of the layer.
         """
         rows, columns = np.nonzero(weight)
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=weight.shape[0]))])
-        return cls(indptr, columns, weight[rows, columns], bias, weight.shape[1], activation)
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=weight.shape[0]))]).astype(np.int32)
+        return cls(indptr, columns.astype(np.int32), weight[rows, columns], bias, weight.shape[1], activation)
 
     @property
     def n_outputs(self) -> int:
@@ -213,6 +238,23 @@ class Sparse:
 Layer = Dense | Sparse
 
 
+GROUP = 4
+"""Neighbouring features that the engine loads and transposes together."""
+
+
+def count_groups(features: NDArray[np.integer]) -> int:
+    """Count the groups of four neighbouring features that cover some features, as the engine forms them.
+
+    Args:
+        features: rising, all different.
+    """
+    groups, end = 0, -1
+    for feature in features.tolist():
+        if feature >= end:
+            groups, end = groups + 1, feature + GROUP
+    return groups
+
+
 @dataclass(frozen=True)
 class NetworkShape:
     """All of a network that its time depends on, without its values.
@@ -220,6 +262,7 @@ class NetworkShape:
     Attributes:
         n_features: columns of X.
         n_features_read: features that some slot reads.
+        n_groups: groups of four neighbouring features that must be loaded to read them.
         n_slots: input slots.
         n_log_slots: those of kind LOG.
         layers: for each layer (n_inputs, n_outputs, stored weights, is_sparse).
@@ -227,6 +270,7 @@ class NetworkShape:
 
     n_features: int
     n_features_read: int
+    n_groups: int
     n_slots: int
     n_log_slots: int
     layers: tuple[tuple[int, int, int, bool], ...]
@@ -253,11 +297,16 @@ class Network:
 
     def __post_init__(self) -> None:
         _require(1 <= self.n_features <= MAX_WIDTH, f"{self.n_features} features; expected 1 to {MAX_WIDTH}")
-        _require(int(self.inputs.feature.max()) < self.n_features, f"a slot reads feature {int(self.inputs.feature.max())} of {self.n_features}")
+        _require(
+            int(self.inputs.feature.max()) < self.n_features,
+            f"a slot reads feature {int(self.inputs.feature.max())} of {self.n_features}",
+        )
         _require(1 <= len(self.layers) <= 64, f"{len(self.layers)} layers; expected 1 to 64")
         width = self.inputs.n_slots
         for number, layer in enumerate(self.layers):
-            _require(layer.n_inputs == width, f"layer {number} takes {layer.n_inputs} inputs; the one before gives {width}")
+            _require(
+                layer.n_inputs == width, f"layer {number} takes {layer.n_inputs} inputs; the one before gives {width}"
+            )
             width = layer.n_outputs
         _require(width == 1, f"the last layer gives {width} outputs; expected 1, the score")
 
@@ -277,10 +326,13 @@ class Network:
         return NetworkShape(
             n_features=self.n_features,
             n_features_read=len(self.features_read),
+            n_groups=count_groups(self.features_read),
             n_slots=self.inputs.n_slots,
             n_log_slots=int((self.inputs.kind == SlotKind.LOG).sum()),
             layers=tuple(
-                (x.n_inputs, x.n_outputs, len(x.values), True) if isinstance(x, Sparse) else (x.n_inputs, x.n_outputs, x.weight.size, False)
+                (x.n_inputs, x.n_outputs, len(x.values), True)
+                if isinstance(x, Sparse)
+                else (x.n_inputs, x.n_outputs, x.weight.size, False)
                 for x in self.layers
             ),
         )

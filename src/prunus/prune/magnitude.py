@@ -1,9 +1,10 @@
 """Gradual magnitude pruning of every layer under one budget of time.
 
-Inside a layer the smallest weights go first. Across layers, the price decides: removing weight w of layer l costs, to
-second order, 1/2 F_l w^2 of loss (F_l the layer's mean squared gradient, the diagonal Fisher information), and saves
-the time of that weight and its share of the unit and the input that it keeps alive. The cheapest loss for each
-microsecond goes first, so densities by layer come out of the trade and are set by nobody.
+Small weights go first, each measured by what it does: removing w costs, to second order, 1/2 G w^2 of squared error to
+the teacher (G the mean squared derivative of the score by that weight), and saves the time of that weight and its share
+of the unit and the input that it keeps alive. The cheapest error for each microsecond goes first, so densities by layer
+come out of the trade and are set by nobody. docs/distillation.md compares this with plain magnitude, with one curvature
+for each layer, and with squared gradients of the loss.
 """
 
 from __future__ import annotations
@@ -35,20 +36,20 @@ def cost(prices: Prices, kept: Sequence[NDArray[np.bool_]]) -> float:
     return prices.fixed + prices.weight * weights + prices.unit * units + float(prices.slot[masks[0].any(axis=0)].sum())
 
 
-def saliency(weights: Sequence[NDArray[np.float32]], squared_gradients: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float64]]:
-    """Estimated rise of the loss when a weight is removed: 1/2 F_l w^2, F_l the layer's mean squared gradient.
+def saliency(
+    weights: Sequence[NDArray[np.float32]], curvatures: Sequence[NDArray[np.float32]]
+) -> list[NDArray[np.float64]]:
+    """Estimated rise of the squared error to the teacher when a weight is removed: 1/2 G_ij w_ij^2.
 
     Args:
         weights: float32 [n_outputs, n_inputs] each.
-        squared_gradients: of the same shapes: running means of the squared gradient (Adam's second moment).
+        curvatures: of the same shapes: G_ij = mean over documents of (d score / d w_ij)^2, see
+            :func:`prunus.prune.gradual.gauss_newton`.
 
     References:
-        LeCun, Denker, Solla 1990, "Optimal Brain Damage"; Theis et al. 2018, arXiv 1801.05787 (Fisher in its place).
+        LeCun, Denker, Solla 1990, "Optimal Brain Damage", equation 5, with the Gauss-Newton diagonal for the Hessian's.
     """
-    return [
-        0.5 * max(float(g.mean()), 1e-30) * np.square(w.astype(np.float64))
-        for w, g in zip(weights, squared_gradients, strict=True)
-    ]
+    return [0.5 * np.square(w.astype(np.float64)) * g for w, g in zip(weights, curvatures, strict=True)]
 
 
 def select(
@@ -75,7 +76,7 @@ def select(
         return alive(kept)
     ratio = []
     for number, (score, mask) in enumerate(zip(scores, kept, strict=True)):
-        price = np.full(mask.shape, prices.weight)
+        price = np.full(mask.shape, float(prices.weight))
         price += prices.unit / np.maximum(mask.sum(axis=1, keepdims=True), 1)
         if number == 0:
             price += prices.slot / np.maximum(mask.sum(axis=0), 1)

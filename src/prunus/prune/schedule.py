@@ -24,7 +24,9 @@ class CubicSchedule:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end or self.every < 1:
-            msg = f"got start {self.start}, end {self.end}, every {self.every}; expected 0 <= start < end and every >= 1"
+            msg = (
+                f"got start {self.start}, end {self.end}, every {self.every}; expected 0 <= start < end and every >= 1"
+            )
             raise ValueError(msg)
 
     def due(self, step: int) -> bool:

@@ -55,22 +55,25 @@ def shrink(
     while changed:
         changed = False
         for k in range(len(w) - 1):
-            constant = ~w[k].any(axis=1)
+            constant = np.asarray(~w[k].any(axis=1))
             if constant.any():
                 b[k + 1] += w[k + 1][:, constant] @ activations[k](b[k][constant])
                 w[k + 1][:, constant] = 0.0
-            unread = ~w[k + 1].any(axis=0)
+            unread = np.asarray(~w[k + 1].any(axis=0))
             if unread.all():
                 unread[0] = False
             if unread.any():
                 keep = ~unread
                 w[k], b[k], w[k + 1], units[k] = w[k][keep], b[k][keep], w[k + 1][:, keep], units[k][keep]
                 changed = True
-    read = w[0].any(axis=0)
+    read = np.asarray(w[0].any(axis=0))
     read[0] |= not read.any()
     w[0] = w[0][:, read]
     return Shrunk(
-        [x.astype(np.float32) for x in w], [x.astype(np.float32) for x in b], np.flatnonzero(read), [u.astype(np.int64) for u in units]
+        [x.astype(np.float32) for x in w],
+        [x.astype(np.float32) for x in b],
+        np.flatnonzero(read),
+        [u.astype(np.int64) for u in units],
     )
 
 

@@ -34,7 +34,7 @@ inputs, so features that do not need it do without."""
 
 def signed_log1p(x: NDArray[np.floating]) -> NDArray[np.floating]:
     """sign(x) log1p(|x|)."""
-    return np.sign(x) * np.log1p(np.abs(x))
+    return np.asarray(np.sign(x) * np.log1p(np.abs(x)))
 
 
 def _tail(x: NDArray[np.floating]) -> float:
@@ -73,7 +73,7 @@ def learn_inputs(
         name = train.feature_names[int(np.flatnonzero(infinite)[0])]
         msg = f"{train.source}: feature {name!r} holds an infinity; expected finite values or NaN: clip it"
         raise DataError(msg)
-    lacking = np.isnan(train.X).any(axis=0)
+    lacking = np.asarray(np.isnan(train.X).any(axis=0))
     slots: list[tuple[int, SlotKind, float, float, float, float, float]] = []
     for f in range(train.n_features):
         x = X[:, f].astype(np.float64)

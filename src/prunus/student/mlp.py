@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 import torch
@@ -38,6 +39,14 @@ class LayerArrays:
 class StagedInputs(nn.Module):
     """The input stage in torch: raw features to the first layer's inputs, as the engine computes them."""
 
+    feature: Tensor
+    kind: Tensor
+    center: Tensor
+    scale: Tensor
+    lower: Tensor
+    upper: Tensor
+    fill: Tensor
+
     def __init__(self, stage: InputStage) -> None:
         super().__init__()
         self.stage: Final = stage
@@ -58,19 +67,17 @@ class StagedInputs(nn.Module):
         x = X.index_select(1, self.feature)
         missing = torch.isnan(x)
         log = torch.sign(x) * torch.log1p(torch.clamp(torch.abs(x), max=LARGEST))
-        t = torch.where(self.kind == SlotKind.LOG, log, x)
+        t = torch.where(torch.eq(self.kind, SlotKind.LOG), log, x)
         z = torch.clamp((t - self.center) * self.scale, self.lower, self.upper)
-        z = torch.where(self.kind == SlotKind.EQUAL, (x == self.center).to(z.dtype), z)
+        z = torch.where(torch.eq(self.kind, SlotKind.EQUAL), torch.eq(x, self.center).to(z.dtype), z)
         z = torch.where(missing, self.fill, z)
-        return torch.where(self.kind == SlotKind.MISSING, missing.to(z.dtype), z)
+        return torch.where(torch.eq(self.kind, SlotKind.MISSING), missing.to(z.dtype), z)
 
 
 class MLP(nn.Module):
     """h_0 = inputs, h_k = relu6((M_k * W_k) h_{k-1} + b_k), score = w h_K + b, with 0/1 masks M_k.
 
-    Attributes:
-        linears: the layers, first to last.
-        masks: float32 buffers of 0 and 1, one for each layer, of its weight's shape.
+    The masks are float32 buffers of 0 and 1, one for each layer, of its weight's shape.
     """
 
     def __init__(self, n_inputs: int, widths: Sequence[int], *, seed: int) -> None:
@@ -84,7 +91,7 @@ class MLP(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         sizes = [n_inputs, *widths, 1]
-        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.stack = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         for layer in self.linears:
             # He et al. 2015 (arXiv 1502.01852), the rule for rectified units; biases a little above 0 keep units alive.
             nn.init.normal_(layer.weight, std=(2.0 / layer.in_features) ** 0.5, generator=generator)
@@ -93,6 +100,11 @@ class MLP(nn.Module):
         nn.init.zeros_(self.linears[-1].bias)
         for number, layer in enumerate(self.linears):
             self.register_buffer(f"mask_{number}", torch.ones_like(layer.weight))
+
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """The layers, first to last."""
+        return [cast("nn.Linear", layer) for layer in self.stack]
 
     @property
     def masks(self) -> list[Tensor]:
