@@ -141,6 +141,9 @@ def _settings(lightgbm: Any, params: Mapping[str, Any], seed: int, largest: int)
             f"got parameter {taken[0]!r}, which is set here ({OWN[taken[0]]}); expected other parameters: leave it out"
         )
         raise TeacherError(msg)
+    if given.get("boosting") == "dart":
+        msg = "got boosting 'dart', which rescales earlier trees, so that the best first trees are no model; expected gbdt"
+        raise TeacherError(msg)
     return {
         "num_threads": os.cpu_count() or 1,
         **DEFAULTS,
