@@ -21,7 +21,7 @@ def main() -> None:
     except MissingExtraError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
-    app()
+    app(prog_name="prunus")
 
 
 if __name__ == "__main__":

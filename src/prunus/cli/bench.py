@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from prunus.data.select import Columns
     from prunus.engine.scorer import RankScorer
     from prunus.teacher.trees import TreeTeacher
 
@@ -133,9 +134,9 @@ def parse_batches(text: str) -> list[int]:
 
 def measured_on(
     data: list[str],
-    columns: Any,
+    columns: Columns,
     scorer: RankScorer,
-    trees: TreeTeacher | None,  # noqa: ANN401
+    trees: TreeTeacher | None,
 ) -> tuple[NDArray[np.float32], tuple[dict[str, Any], dict[str, Any]]]:
     """Read documents, and rank them with the model and with its teacher."""
     from prunus.metrics import ndcg

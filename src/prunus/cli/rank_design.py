@@ -14,7 +14,7 @@ from prunus.cli.progress import progress
 
 if TYPE_CHECKING:
     from prunus.design import Architecture
-    from prunus.engine.network import InputStage, NetworkShape
+    from prunus.engine.network import InputStage, Network
     from prunus.latency import LatencyModel, Prices
 
 
@@ -86,28 +86,34 @@ def describe(
     one: Architecture, inputs: InputStage, n_features: int, price: Prices, latency: LatencyModel
 ) -> dict[str, Any]:
     """Give a student's name, weights and predicted times; a sparse one as it will be when it is pruned to its target."""
-    shape = shape_of(one, inputs, n_features, price)
+    network = network_like(one, inputs, n_features, price)
     return {
         "name": one.name,
         "kind": one.kind,
         "widths": list(one.widths),
-        "nonzeros": sum(stored for _, _, stored, _ in shape.layers),
-        "us_per_doc": {batch: latency.predict(shape, int(batch)).us_per_doc for batch in table.BATCHES},
+        "nonzeros": network.nonzeros,
+        "us_per_doc": {batch: latency.predict(network, int(batch)).us_per_doc for batch in table.BATCHES},
     }
 
 
-def shape_of(one: Architecture, inputs: InputStage, n_features: int, price: Prices) -> NetworkShape:
-    """Give the shape that the time model prices: every unit and input kept, weights thinned out evenly to the target."""
+def network_like(one: Architecture, inputs: InputStage, n_features: int, price: Prices) -> Network:
+    """Make a network of the student's shape: every input and unit kept, weights thinned out evenly to the target."""
     import numpy as np
 
-    from prunus.engine.network import NetworkShape, SlotKind
+    from prunus.engine.network import Activation, Dense, Network, Sparse
 
     sizes = [inputs.n_slots, *one.widths, 1]
     pairs = list(pairwise(sizes))
-    density = 1.0
-    if one.kind == "sparse":
-        left = one.target - price.fixed - float(price.slot.sum()) - price.unit * sum(sizes[1:])
-        density = min(max(left / price.weight / sum(a * b for a, b in pairs), 0.01), 1.0)
-    layers = tuple((a, b, max(round(density * a * b), b), one.kind == "sparse") for a, b in pairs)
-    logs = int((inputs.kind == SlotKind.LOG).sum())
-    return NetworkShape(n_features, len(np.unique(inputs.feature)), inputs.n_slots, logs, layers)
+    left = one.target - price.fixed - float(price.slot.sum()) - price.unit * sum(sizes[1:])
+    density = min(max(left / price.weight / sum(a * b for a, b in pairs), 0.01), 1.0)
+    rng = np.random.default_rng(0)
+    layers: list[Dense | Sparse] = []
+    for a, b in pairs:
+        weight = np.ones((b, a), np.float32)
+        activation = Activation.IDENTITY if b == 1 else Activation.RELU6
+        if one.kind == "dense":
+            layers.append(Dense(weight, np.zeros(b, np.float32), activation))
+        else:
+            weight[rng.random(weight.shape) >= density] = 0
+            layers.append(Sparse.from_dense(weight, np.zeros(b, np.float32), activation))
+    return Network(n_features, inputs, tuple(layers))
