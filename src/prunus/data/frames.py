@@ -25,7 +25,7 @@ class Table:
         name: what to call it in a message.
         schema: its pyarrow schema.
         n_rows: number of rows.
-        data: the open Parquet file, or the Arrow table.
+        data: an Arrow table, or whatever hands out batches as a Parquet file does (``iter_batches``).
     """
 
     name: str
@@ -60,6 +60,18 @@ class Table:
             raise ParseError(msg) from error
 
 
+@dataclass(frozen=True)
+class _RowGroups:
+    """Reads a Parquet file one row group after the other; asked for all at once, pyarrow decodes the whole file ahead."""
+
+    file: Any
+
+    def iter_batches(self, batch_size: int, columns: Sequence[str]) -> Iterator[Any]:
+        """Yield pyarrow record batches."""
+        for group in range(self.file.num_row_groups):
+            yield from self.file.iter_batches(batch_size, row_groups=[group], columns=columns)
+
+
 def open_table(source: Any) -> Table:  # noqa: ANN401 - frames of three libraries
     """Open a Parquet or CSV/TSV file, or wrap a frame.
 
@@ -86,7 +98,7 @@ def _open_file(path: Path) -> Table:
             magic = file.read(4)
         if magic == b"PAR1":
             parquet = pq.ParquetFile(path)
-            return Table(str(path), parquet.schema_arrow, parquet.metadata.num_rows, parquet)
+            return Table(str(path), parquet.schema_arrow, parquet.metadata.num_rows, _RowGroups(parquet))
         suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
         delimiter = "\t" if suffixes[-1:] == [".tsv"] else ","
         compression = "gzip" if magic.startswith(GZIP_MAGIC) else None
