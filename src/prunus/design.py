@@ -52,7 +52,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         given = [x for x in (self.us_per_doc, self.n_bytes) if x is not None]
-        if len(given) != 1 or not given[0] > 0 or self.batch < 1:
+        if len(given) != 1 or not 0 < given[0] < float("inf") or self.batch < 1:
             msg = f"got a budget of {self.us_per_doc} us at batch {self.batch} and {self.n_bytes} bytes; expected one of them, above 0"
             raise BudgetError(msg)
 
