@@ -235,7 +235,7 @@ def test_wrong_names_of_things(world: World, model: Path, tmp_path: Path) -> Non
     assert "--teacher" in run("bench", model, "--against", "lightgbm").refused()
     assert "1,20,128,1000" in run("bench", model, "--batches", "20,none").refused()
     assert ".parquet" in run("score", model, world["test.parquet"], "-o", tmp_path / "s.xlsx").refused()
-    assert "'part'" in run("score", model, world["test.parquet"], "--where", "part<=3").refused()
+    assert "'part'" in run("score", model, world["test.parquet"], "--where", "parts<=3").refused()
     teach = [
         "rank",
         "teach",
@@ -252,14 +252,9 @@ def test_wrong_names_of_things(world: World, model: Path, tmp_path: Path) -> Non
     assert files_below(tmp_path) == []
 
 
-class FullDisk:
-    """Makes every write to a file descriptor fail as a full disk does, once it is switched on."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.monkeypatch = monkeypatch
-
-    def __call__(self, *_: object) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def full_disk(*_: object) -> int:
+    """Fail as a write to a full disk does."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".parquet"])
@@ -269,7 +264,7 @@ def test_full_disk_keeps_the_old_scores(
     """On a full disk the file that was there stays as it was, and nothing else is left."""
     out = tmp_path / f"s{suffix}"
     out.write_bytes(b"before")
-    monkeypatch.setattr("prunus.engine.disk.os.write", FullDisk(monkeypatch))
+    monkeypatch.setattr("prunus.engine.disk.os.write", full_disk)
     done = run("score", model, world["test.parquet"], "-o", out)
     monkeypatch.undo()
     assert "No space left" in done.refused()
@@ -280,7 +275,7 @@ def test_full_disk_keeps_the_old_scores(
 @pytest.mark.usefixtures("cache")
 def test_full_disk_leaves_no_half_model(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compressing on a full disk is refused, and no model, result or report appears."""
-    monkeypatch.setattr("prunus.engine.disk.os.write", FullDisk(monkeypatch))
+    monkeypatch.setattr("prunus.engine.disk.os.write", full_disk)
     done = compress(world, tmp_path / "out")
     monkeypatch.undo()
     assert "No space left" in done.refused()

@@ -121,7 +121,7 @@ def _cells(row: Mapping[str, Any], metric: str) -> list[str]:
 
 
 def speed_sentence(result: Mapping[str, Any]) -> str:
-    """Say how many times faster the student is, against the teacher and the smallest forest that ranks as well."""
+    """Say how many times as fast the student is, against the teacher and the smallest forest that ranks as well."""
     student = (result.get("student") or {}).get("us_per_doc") or {}
     rivals = [("the teacher", (result.get("teacher") or {}).get("us_per_doc") or {})]
     forest = smallest_forest(result)
@@ -131,7 +131,7 @@ def speed_sentence(result: Mapping[str, Any]) -> str:
         )
     said = []
     for name, times in rivals:
-        ratios = [f"{times[b] / student[b]:.3g}x at {b}" for b in BATCHES if times.get(b) and student.get(b)]
+        ratios = [f"{times[b] / student[b]:.3g} at {b}" for b in BATCHES if times.get(b) and student.get(b)]
         if ratios:
-            said.append(f"than {name}: {', '.join(ratios)}")
-    return f"Faster {'; '.join(said)} documents a call (one thread)." if said else ""
+            said.append(f"as {name}: {', '.join(ratios)}")
+    return f"Times as fast {'; '.join(said)} documents a call (one thread)." if said else ""
