@@ -11,7 +11,7 @@ from prunus.distill.augment import Augmentation  # noqa: TC001 - pydantic reads 
 
 Effort = Literal["quick", "normal", "thorough"]
 
-EPOCHS: Final[dict[str, int]] = {"quick": 16, "normal": 60, "thorough": 160}
+EPOCHS: Final[dict[str, int]] = {"quick": 16, "normal": 40, "thorough": 120}
 """Passes over the training documents for each effort; what more passes bring is in docs/distillation.md."""
 
 
@@ -52,7 +52,7 @@ class RankerRecipe(BaseModel):
     batch_docs: int = Field(default=4096, ge=1)
     pointwise: float = Field(default=1.0, ge=0)
     listwise: float = Field(default=0.3, ge=0)
-    labels: float = Field(default=0.5, ge=0)
+    labels: float = Field(default=1.5, ge=0)
     missing: Literal["auto", "allow"] = "auto"
     k: int = Field(default=10, ge=1)
     margin: float = Field(default=0.01, gt=0)

@@ -66,7 +66,7 @@ class LoopSettings:
     epochs: int = 30
     batch_docs: int = 4096
     synthetic_share: float = 0.5
-    learning_rate: float = 4e-3
+    learning_rate: float = 8e-3
     weight_decay: float = 1e-4
     average: int = 300
     mix: LossMix = field(default_factory=LossMix)

@@ -76,7 +76,7 @@ class LossMix:
 
     pointwise: float = 1.0
     listwise: float = 0.3
-    labels: float = 0.1
+    labels: float = 1.5
     temperature: float = 1.0
 
     def __call__(self, student: Tensor, teacher: Tensor, labels: Tensor, query: Tensor, n_queries: int) -> Tensor:

@@ -1,0 +1,178 @@
+"""The whole job of a ranker on a generated set: it resumes, repeats, refuses what changed, and keeps its budget."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from latency_models import round_numbers
+from prunus.compress import training
+from prunus.compress.estimator import DistilledRanker
+from prunus.compress.ranker import compress_ranker
+from prunus.compress.recipe import RankerRecipe
+from prunus.data.synthetic import generate_ranking
+from prunus.engine.file import load, read_header
+from prunus.errors import BudgetImpossibleError, DataError, RecipeChangedError, SchemaError
+from prunus.latency import LatencyModel
+from prunus.metrics import ndcg
+from prunus.teacher.lambdamart import train_lambdamart
+from prunus.teacher.scores import ScoreTeacher
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from prunus.data.ranking import RankingData
+    from prunus.teacher.trees import TreeTeacher
+
+RECIPE = RankerRecipe(budget="20KB", epochs=4, batch_docs=600)
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[RankingData, RankingData, RankingData]:
+    """Generate training, validation and test queries of one world."""
+    data = generate_ranking(420, seed=5, n_features=14, docs_per_query=(8, 14))
+    train, rest = data.split_by_query(0.6, 0)
+    return train, *rest.split_by_query(0.5, 0)
+
+
+@pytest.fixture(scope="module")
+def teacher(parts: tuple[RankingData, RankingData, RankingData]) -> TreeTeacher:
+    """Train a small forest."""
+    return train_lambdamart(parts[0], parts[1], params={"num_leaves": 15}, n_trees=30)
+
+
+@pytest.fixture(autouse=True)
+def _round_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take a time model in round numbers: nothing here is about this machine's speed."""
+    monkeypatch.setattr(LatencyModel, "load_or_calibrate", classmethod(lambda _cls, **_: round_numbers()))
+
+
+@pytest.mark.long
+class TestCompress:
+    """Runs of the whole job."""
+
+    def test_result(self, teacher: TreeTeacher, parts: tuple[RankingData, ...], tmp_path: Path) -> None:
+        """The file on disk gives the quality in the table; verdict, rows and files fit each other."""
+        train, valid, test = parts
+        result = compress_ranker(teacher, train, valid, test, recipe=RECIPE, out=tmp_path)
+        scorer = load(tmp_path / "ranker.prunus")
+        quality = ndcg(test.y, scorer.score(test.X), test.offsets).mean
+        values = json.loads((tmp_path / "result.json").read_text())
+        assert values["student"]["ndcg@10"] == pytest.approx(quality, abs=1e-9)
+        assert values["student"]["bytes"] == (tmp_path / "ranker.prunus").stat().st_size
+        assert values["teacher"]["ndcg@10"] == pytest.approx(ndcg(test.y, teacher.score(test.X), test.offsets).mean)
+        assert values["verdict"]["outcome"] == result.verdict.outcome
+        assert values["student"]["nonzeros"] == scorer.network.nonzeros
+        assert [row["chosen"] for row in values["rows"]].count(True) == 1
+        assert {row["role"] for row in values["rows"]} == {"teacher", "forest", "sparse", "dense"}
+        assert read_header(tmp_path / "ranker.prunus")["verdict"]["outcome"] == result.verdict.outcome
+        for row in values["rows"]:
+            assert set(row["us_per_doc"]) == {"20", "128", "1000"}
+
+    def test_students_speak_on_the_teachers_scale(
+        self, teacher: TreeTeacher, parts: tuple[RankingData, ...], tmp_path: Path
+    ) -> None:
+        """The least-squares line from student to teacher scores is about the identity."""
+        train, valid, test = parts
+        result = compress_ranker(teacher, train, valid, test, recipe=RECIPE, out=tmp_path)
+        slope, shift = np.polyfit(result.scorer.score(train.X), teacher.score(train.X), 1)
+        assert slope == pytest.approx(1.0, abs=1e-3)
+        assert shift == pytest.approx(0.0, abs=1e-2 * teacher.score(train.X).std())
+
+    def test_run_again_gives_the_same_file(
+        self, teacher: TreeTeacher, parts: tuple[RankingData, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A second run in the directory trains nothing; a fresh one gives the same bytes."""
+        train, valid, test = parts
+        compress_ranker(teacher, train, valid, test, recipe=RECIPE, out=tmp_path / "a")
+        compress_ranker(teacher, train, valid, test, recipe=RECIPE, out=tmp_path / "b")
+        first = (tmp_path / "a" / "ranker.prunus").read_bytes()
+        assert (tmp_path / "b" / "ranker.prunus").read_bytes() == first
+        monkeypatch.setattr(training.Loop, "_run_epoch", lambda _self: pytest.fail("trained again"))
+        compress_ranker(teacher, train, valid, test, recipe=RECIPE, out=tmp_path / "a")
+        assert (tmp_path / "a" / "ranker.prunus").read_bytes() == first
+
+    def test_what_changed_is_refused_by_name(
+        self, teacher: TreeTeacher, parts: tuple[RankingData, ...], tmp_path: Path
+    ) -> None:
+        """Another recipe, another teacher or other data in a used directory: an error that says which."""
+        train, valid, test = parts
+        compress_ranker(teacher, train, valid, test, recipe=RECIPE, out=tmp_path)
+        with pytest.raises(RecipeChangedError, match=r"recipe\.seed"):
+            compress_ranker(teacher, train, valid, test, recipe=RECIPE.model_copy(update={"seed": 9}), out=tmp_path)
+        with pytest.raises(RecipeChangedError, match=r"inputs\.valid"):
+            compress_ranker(teacher, train, test, test, recipe=RECIPE, out=tmp_path)
+
+    def test_byte_budget_is_kept(self, teacher: TreeTeacher, parts: tuple[RankingData, ...], tmp_path: Path) -> None:
+        """The model of a byte budget is no larger than a twentieth above it."""
+        train, valid, test = parts
+        for n_bytes in (12_000, 40_000):
+            recipe = RECIPE.model_copy(update={"budget": f"{n_bytes}B"})
+            result = compress_ranker(teacher, train, valid, test, recipe=recipe, out=tmp_path / str(n_bytes))
+            assert result.values["student"]["bytes"] <= 1.15 * n_bytes
+
+    def test_a_column_of_scores_as_teacher(
+        self, teacher: TreeTeacher, parts: tuple[RankingData, ...], tmp_path: Path
+    ) -> None:
+        """Scores that came with the data teach too; there are no forests then, and nothing synthetic."""
+        from dataclasses import replace
+
+        scored = [replace(part, teacher_scores=teacher.score(part.X)) for part in parts]
+        result = compress_ranker(ScoreTeacher("s"), *scored, recipe=RECIPE, out=tmp_path)
+        assert [row["role"] for row in result.values["rows"]].count("forest") == 0
+        assert result.verdict.queries > 0
+
+
+def test_other_features_are_refused(teacher: TreeTeacher, parts: tuple[RankingData, ...], tmp_path: Path) -> None:
+    """Parts with other features are named before anything is written."""
+    from dataclasses import replace
+
+    train, valid, test = parts
+    other = replace(valid, feature_names=tuple(f"x{i}" for i in range(valid.n_features)))
+    with pytest.raises(SchemaError, match="other features"):
+        compress_ranker(teacher, train, other, test, recipe=RECIPE, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_impossible_budget_names_the_nearest(
+    teacher: TreeTeacher, parts: tuple[RankingData, ...], tmp_path: Path
+) -> None:
+    """Nothing is trained for a budget that no network can meet."""
+    with pytest.raises(BudgetImpossibleError, match="nearest possible budget is"):
+        compress_ranker(teacher, *parts, recipe=RankerRecipe(budget="0.0001us"), out=tmp_path)
+
+
+class TestEstimator:
+    """The estimator behaves as scikit-learn's users expect."""
+
+    def test_parameters(self) -> None:
+        """Cloning and setting parameters work."""
+        ranker = DistilledRanker(teacher="a.txt", budget="1us")
+        assert clone(ranker).get_params() == ranker.get_params()
+        assert ranker.set_params(budget="2us").budget == "2us"
+
+    def test_needs_queries(self, teacher: TreeTeacher, parts: tuple[RankingData, ...]) -> None:
+        """Without qid or group, or with both, the error says what to give."""
+        train = parts[0]
+        with pytest.raises(DataError, match="qid"):
+            DistilledRanker(teacher=teacher).fit(train.X, train.y)
+        with pytest.raises(DataError, match="qid"):
+            DistilledRanker(teacher=teacher).fit(train.X, train.y, qid=train.query_of_doc, group=np.diff(train.offsets))
+
+    @pytest.mark.long
+    def test_fit_and_predict(self, teacher: TreeTeacher, parts: tuple[RankingData, ...], tmp_path: Path) -> None:
+        """Qid and group give the same student, better than chance and loadable once saved."""
+        train, _, test = parts
+        settings = {"budget": "20KB", "recipe": {"epochs": 6, "batch_docs": 600}}
+        by_qid = DistilledRanker(teacher=teacher, **settings).fit(train.X, train.y, qid=train.query_of_doc)
+        by_group = DistilledRanker(teacher=teacher, **settings).fit(train.X, train.y, group=np.diff(train.offsets))
+        np.testing.assert_array_equal(by_qid.predict(test.X), by_group.predict(test.X))
+        quality = by_qid.score(test.X, test.y, qid=test.query_of_doc)
+        chance = ndcg(test.y, np.random.default_rng(0).random(test.n_docs), test.offsets).mean
+        assert quality > chance + 0.05
+        by_qid.save(str(tmp_path / "m.prunus"))
+        np.testing.assert_array_equal(load(tmp_path / "m.prunus").score(test.X), by_qid.predict(test.X))

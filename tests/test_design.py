@@ -1,0 +1,94 @@
+"""Budgets as they are typed, and the architectures that they allow."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from latency_models import round_numbers
+from prunus.design import Budget, cheapest, largest_dense, prices, propose
+from prunus.engine.network import InputStage, NetworkShape, SlotKind
+from prunus.errors import BudgetError, BudgetImpossibleError
+
+
+def stage(n: int = 30) -> InputStage:
+    """Make an input stage of n slots, half of them logarithms."""
+    one = np.ones(n, np.float32)
+    kind = np.where(np.arange(n) % 2, SlotKind.LOG, SlotKind.VALUE)
+    return InputStage(np.arange(n), kind, 0 * one, one, -5 * one, 5 * one, 0 * one)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0.5us", Budget(0.5)),
+        ("0.5us@20", Budget(0.5, 20)),
+        (" .25 us @ 1000 ", Budget(0.25, 1000)),
+        ("500ns", Budget(0.5)),
+        ("2µs", Budget(2.0)),
+        (0.3, Budget(0.3)),
+        ("20KB", Budget(n_bytes=20_000)),
+        ("128B", Budget(n_bytes=128)),
+    ],
+)
+def test_parse(text: str | float, expected: Budget) -> None:
+    """Every documented form is read."""
+    assert Budget.parse(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "fast", "0.5", "-1us", "0us", "1us@0", "1.2.3us", "5 apples", "0B"])
+def test_other_forms_are_refused(text: str) -> None:
+    """Anything else is a named error that shows the forms."""
+    with pytest.raises(BudgetError, match="expected"):
+        Budget.parse(text)
+
+
+@pytest.mark.parametrize("budget", [Budget(0.5), Budget(0.08, 20), Budget(n_bytes=20_000)])
+def test_prints_as_typed(budget: Budget) -> None:
+    """What a budget prints is read back as the same budget."""
+    assert Budget.parse(str(budget)) == budget
+
+
+@pytest.mark.parametrize("text", ["0.02us", "0.05us", "0.2us", "1us", "0.1us@20", "9KB", "100KB"])
+@pytest.mark.parametrize("effort", ["quick", "normal", "thorough"])
+def test_proposals_keep_the_budget(text: str, effort: str) -> None:
+    """Dense designs are predicted inside the budget, sparse ones aim below it, and both kinds are there."""
+    model, budget = round_numbers(), Budget.parse(text)
+    found = propose(stage(), 30, budget, model, effort=effort)  # type: ignore[arg-type]
+    total = budget.us_per_doc or budget.n_bytes
+    assert total is not None
+    assert any(a.kind == "sparse" for a in found)
+    assert all(a.target <= total for a in found)
+    for a in found:
+        if a.kind == "dense" and budget.us_per_doc is not None:
+            sizes = [30, *a.widths, 1]
+            layers = tuple((x, y, x * y, False) for x, y in itertools.pairwise(sizes))
+            shape = NetworkShape(30, 30, 8, 30, 15, layers)
+            assert model.predict(shape, budget.batch).us_per_doc <= total
+
+
+def test_a_larger_budget_allows_a_wider_dense_network() -> None:
+    """Widths never shrink as the budget grows."""
+    widths = [
+        largest_dense(stage(), 30, Budget(us), round_numbers(), n_layers=2, target=us) or (0,)
+        for us in (0.01, 0.05, 0.1, 0.3, 1.0)
+    ]
+    assert widths == sorted(widths)
+    assert widths[-1] > widths[0]
+
+
+@pytest.mark.parametrize("text", ["0.001us", "0.01us@1", "100B"])
+def test_the_impossible_names_the_nearest_possible(text: str) -> None:
+    """The error carries a budget that then works."""
+    with pytest.raises(BudgetImpossibleError, match="nearest possible") as caught:
+        propose(stage(), 30, Budget.parse(text), round_numbers())
+    assert propose(stage(), 30, Budget.parse(caught.value.nearest), round_numbers())
+
+
+def test_the_cheapest_network_has_one_of_each() -> None:
+    """One input, one unit and the output: what prices say."""
+    price = prices(stage(), Budget(1.0), round_numbers())
+    expected = price.fixed + price.slot.min() + 2 * price.weight + 2 * price.unit
+    assert cheapest(price) == pytest.approx(expected)
