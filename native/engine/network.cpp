@@ -132,7 +132,7 @@ Network::Network(const Description& description, const Isa& isa)
         }
     }
     packed_.features = description.features;
-    packed_.tile = 4;
+    packed_.tile = static_cast<size_t>(widest_pair) * isa.lanes * 4 * sizeof(float) > isa.largest_tile ? 2 : 4;
     packed_.group_count = static_cast<uint32_t>(groups_.size());
     packed_.groups = groups_.data();
     packed_.slots = slots_.data();
@@ -184,6 +184,7 @@ Layer Network::pack_layer(const LayerDescription& d, std::vector<uint32_t>& posi
 
     std::vector<float> bias;
     for (uint32_t o : order) bias.push_back(d.bias[o]);
+    bias.resize((bias.size() + dense_panel - 1) / dense_panel * dense_panel, 0.0f);
     floats_.push_back(std::move(bias));
     layer.bias = floats_.back().data();
     if (layer.sparse) {

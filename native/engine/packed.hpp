@@ -43,7 +43,7 @@ struct Layer {
     bool sparse;
     bool sigmoid;        // applied in a pass of its own
     float lower, upper;  // every other activation is a clamp: identity +-inf, relu [0, inf], relu6 [0, 6]
-    const float* bias;   // [outputs], in stored order
+    const float* bias;   // [outputs], in stored order, then zeros up to a full panel
     // sparse: rows in order of rising length, their weights one after another
     const Weight* weights[stream_count];
     const Rows* runs;
@@ -54,7 +54,7 @@ struct Layer {
 
 struct Packed {
     uint32_t features;  // columns of X
-    uint32_t tile;      // vectors of documents in a full tile: 4, or 2 where activations would leave L1
+    uint32_t tile;      // vectors of documents in a full tile: 4, or 2 (see Isa::largest_tile)
     // input stage: groups of four neighbouring features are loaded and transposed together
     uint32_t group_count;
     const uint32_t* groups;            // first feature of each group, at most features - 4

@@ -26,6 +26,10 @@ struct Vec {
     static PRUNUS_INLINE Reg load(const float* p) { return _mm256_load_ps(p); }
     static PRUNUS_INLINE void store(float* p, Reg x) { _mm256_store_ps(p, x); }
     static PRUNUS_INLINE Reg splat(float x) { return _mm256_set1_ps(x); }
+    static PRUNUS_INLINE Reg weight(const Weight* weight, uint32_t& offset) {
+        offset = weight->offset;
+        return splat(weight->value);
+    }
     static PRUNUS_INLINE Reg add(Reg a, Reg b) { return _mm256_add_ps(a, b); }
     static PRUNUS_INLINE Reg sub(Reg a, Reg b) { return _mm256_sub_ps(a, b); }
     static PRUNUS_INLINE Reg mul(Reg a, Reg b) { return _mm256_mul_ps(a, b); }
@@ -62,11 +66,11 @@ struct Vec {
     // Document 4 l + i to 128-bit lane l of register i, then two 4x4 transposes at once.
     template <class RowsOf>
     static PRUNUS_INLINE void columns(RowsOf rows, size_t feature, Reg* out) {
+        const auto a = rows.four(0, feature), b = rows.four(1, feature);
         Reg part[4];
         PRUNUS_UNROLL
         for (int i = 0; i < 4; ++i)
-            part[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(rows(i) + feature)),
-                                           _mm_loadu_ps(rows(4 + i) + feature), 1);
+            part[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(a(i))), _mm_loadu_ps(b(i)), 1);
         const __m256d ab0 = _mm256_castps_pd(_mm256_unpacklo_ps(part[0], part[1])),
                       ab1 = _mm256_castps_pd(_mm256_unpackhi_ps(part[0], part[1]));
         const __m256d cd0 = _mm256_castps_pd(_mm256_unpacklo_ps(part[2], part[3])),
@@ -91,8 +95,9 @@ struct Vec {
 #include "x86_quad.inl"
 
 bool score_few(const Packed& net, const float* X, uint32_t documents, float* out, float* scratch) {
-    if (documents <= 4) return score_tile<Quad, 1, narrow_stream>(net, X, documents, out, scratch);
-    return score_tile<Vec, 1, wide_stream>(net, X, documents, out, scratch);
+    if (documents == 1) return score_tile<Quad, 1, narrow_stream, true>(net, X, documents, out, scratch);
+    if (documents <= 4) return score_tile<Quad, 1, narrow_stream, false>(net, X, documents, out, scratch);
+    return score_tile<Vec, 1, wide_stream, false>(net, X, documents, out, scratch);
 }
 
 bool score(const Packed& net, const float* X, size_t n, float* out, float* scratch) noexcept {
@@ -101,8 +106,11 @@ bool score(const Packed& net, const float* X, size_t n, float* out, float* scrat
 
 }  // namespace
 
+// Four vectors were faster than two up to the widest tried, 1600 rows of 128 bytes (by 5 to 19 %, on Zen 4).
+constexpr size_t largest_tile = SIZE_MAX;
+
 extern const Isa isa;
-const Isa isa = {"avx2", Vec::lanes, true, score};
+const Isa isa = {"avx2", Vec::lanes, true, largest_tile, score};
 
 }  // namespace avx2
 }  // namespace prunus

@@ -24,6 +24,10 @@ struct Vec {
     static PRUNUS_INLINE void store(float* p, Reg x) { *reinterpret_cast<Memory*>(p) = x; }
     static PRUNUS_INLINE Reg splat(float x) { return Reg{x, x, x, x}; }
     static PRUNUS_INLINE Int splat_int(int x) { return Int{x, x, x, x}; }
+    static PRUNUS_INLINE Reg weight(const Weight* weight, uint32_t& offset) {
+        offset = weight->offset;
+        return splat(weight->value);
+    }
     static PRUNUS_INLINE Reg add(Reg a, Reg b) { return a + b; }
     static PRUNUS_INLINE Reg sub(Reg a, Reg b) { return a - b; }
     static PRUNUS_INLINE Reg mul(Reg a, Reg b) { return a * b; }
@@ -64,9 +68,16 @@ struct Vec {
     static PRUNUS_INLINE Reg to_float(Int n) { return __builtin_convertvector(n, Reg); }
     static PRUNUS_INLINE Reg times_power(Reg x, Int n) { return from_bits(bits(x) + (n << 23)); }
 
+    template <int lane>
+    static PRUNUS_INLINE Reg spread(Reg x) {
+        return splat(x[lane]);
+    }
+    static PRUNUS_INLINE Reg load_any(const float* p) { return Reg{p[0], p[1], p[2], p[3]}; }
+
     template <class RowsOf>
     static PRUNUS_INLINE void columns(RowsOf rows, size_t feature, Reg* out) {
-        const float *a = rows(0) + feature, *b = rows(1) + feature, *c = rows(2) + feature, *d = rows(3) + feature;
+        const auto row = rows.four(0, feature);
+        const float *a = row(0), *b = row(1), *c = row(2), *d = row(3);
         PRUNUS_UNROLL
         for (int j = 0; j < 4; ++j) out[j] = Reg{a[j], b[j], c[j], d[j]};
     }
@@ -79,7 +90,8 @@ struct Vec {
 #include "../kernels/body.inl"
 
 bool score_few(const Packed& net, const float* X, uint32_t documents, float* out, float* scratch) {
-    return score_tile<Vec, 1, wide_stream>(net, X, documents, out, scratch);
+    if (documents == 1) return score_tile<Vec, 1, wide_stream, true>(net, X, documents, out, scratch);
+    return score_tile<Vec, 1, wide_stream, false>(net, X, documents, out, scratch);
 }
 
 bool score(const Packed& net, const float* X, size_t n, float* out, float* scratch) noexcept {
@@ -88,8 +100,12 @@ bool score(const Packed& net, const float* X, size_t n, float* out, float* scrat
 
 }  // namespace
 
+// Four vectors were faster than two up to the widest tried, 1600 rows of 128 bytes (by 5 to 19 %, tried with AVX2 on
+// Zen 4).
+constexpr size_t largest_tile = SIZE_MAX;
+
 extern const Isa isa;
-const Isa isa = {"scalar", Vec::lanes, false, score};
+const Isa isa = {"scalar", Vec::lanes, false, largest_tile, score};
 
 }  // namespace scalar
 }  // namespace prunus

@@ -14,6 +14,10 @@ struct Quad {
     static PRUNUS_INLINE Reg load(const float* p) { return _mm_load_ps(p); }
     static PRUNUS_INLINE void store(float* p, Reg x) { _mm_store_ps(p, x); }
     static PRUNUS_INLINE Reg splat(float x) { return _mm_set1_ps(x); }
+    static PRUNUS_INLINE Reg weight(const Weight* weight, uint32_t& offset) {
+        offset = weight->offset;
+        return splat(weight->value);
+    }
     static PRUNUS_INLINE Reg add(Reg a, Reg b) { return _mm_add_ps(a, b); }
     static PRUNUS_INLINE Reg sub(Reg a, Reg b) { return _mm_sub_ps(a, b); }
     static PRUNUS_INLINE Reg mul(Reg a, Reg b) { return _mm_mul_ps(a, b); }
@@ -47,10 +51,18 @@ struct Quad {
         return _mm_castsi128_ps(_mm_add_epi32(_mm_castps_si128(x), _mm_slli_epi32(n, 23)));
     }
 
+    // Lane `lane` in every lane.
+    template <int lane>
+    static PRUNUS_INLINE Reg spread(Reg x) {
+        return _mm_permute_ps(x, lane * 0b01010101);
+    }
+    static PRUNUS_INLINE Reg load_any(const float* p) { return _mm_loadu_ps(p); }
+
     template <class RowsOf>
     static PRUNUS_INLINE void columns(RowsOf rows, size_t feature, Reg* out) {
-        const Reg a = _mm_loadu_ps(rows(0) + feature), b = _mm_loadu_ps(rows(1) + feature);
-        const Reg c = _mm_loadu_ps(rows(2) + feature), d = _mm_loadu_ps(rows(3) + feature);
+        const auto row = rows.four(0, feature);
+        const Reg a = _mm_loadu_ps(row(0)), b = _mm_loadu_ps(row(1)), c = _mm_loadu_ps(row(2)),
+                  d = _mm_loadu_ps(row(3));
         const __m128d ab0 = _mm_castps_pd(_mm_unpacklo_ps(a, b)), ab1 = _mm_castps_pd(_mm_unpackhi_ps(a, b));
         const __m128d cd0 = _mm_castps_pd(_mm_unpacklo_ps(c, d)), cd1 = _mm_castps_pd(_mm_unpackhi_ps(c, d));
         out[0] = _mm_castpd_ps(_mm_unpacklo_pd(ab0, cd0));

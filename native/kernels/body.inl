@@ -15,7 +15,8 @@ PRUNUS_NOINLINE void sigmoid_rows(float* rows, uint32_t count) {
 }
 
 // Score up to G * V::lanes documents. Activations go to and fro between the two halves of `scratch` and stay in cache.
-template <class V, int G, Stream stream>
+// `alone`: there is one document, and V has four lanes.
+template <class V, int G, Stream stream, bool alone>
 bool score_tile(const Packed& net, const float* X, uint32_t documents, float* out, float* scratch) {
     constexpr int scale = stream == wide_stream ? G : G * V::lanes;
     float *in = scratch, *next = scratch + static_cast<size_t>(net.rows_even) * G * V::lanes;
@@ -24,6 +25,8 @@ bool score_tile(const Packed& net, const float* X, uint32_t documents, float* ou
         const Layer& layer = net.layers[number];
         if (layer.sparse)
             sparse_layer<V, G, scale>(layer, layer.weights[stream], in, next);
+        else if constexpr (alone)
+            dense_layer_of_one<V>(layer, in, next);
         else
             dense_layer<V, G>(layer, in, next);
         if (layer.sigmoid) sigmoid_rows<V, G>(next, layer.outputs);
@@ -44,9 +47,9 @@ bool score_batch(const Packed& net, const float* X, size_t n, float* out, float*
     const size_t full = static_cast<size_t>(net.tile) * V::lanes;
     for (; n >= full; n -= full, X += full * net.features, out += full) {
         if (net.tile == 4)
-            found |= score_tile<V, 4, wide_stream>(net, X, static_cast<uint32_t>(full), out, scratch);
+            found |= score_tile<V, 4, wide_stream, false>(net, X, static_cast<uint32_t>(full), out, scratch);
         else
-            found |= score_tile<V, 2, wide_stream>(net, X, static_cast<uint32_t>(full), out, scratch);
+            found |= score_tile<V, 2, wide_stream, false>(net, X, static_cast<uint32_t>(full), out, scratch);
     }
     const uint32_t rest = static_cast<uint32_t>(n);
     if (rest == 0) return found;
@@ -54,10 +57,10 @@ bool score_batch(const Packed& net, const float* X, size_t n, float* out, float*
         case 1:
             return found | few(net, X, rest, out, scratch);
         case 2:
-            return found | score_tile<V, 2, wide_stream>(net, X, rest, out, scratch);
+            return found | score_tile<V, 2, wide_stream, false>(net, X, rest, out, scratch);
         case 3:
-            return found | score_tile<V, 3, wide_stream>(net, X, rest, out, scratch);
+            return found | score_tile<V, 3, wide_stream, false>(net, X, rest, out, scratch);
         default:
-            return found | score_tile<V, 4, wide_stream>(net, X, rest, out, scratch);
+            return found | score_tile<V, 4, wide_stream, false>(net, X, rest, out, scratch);
     }
 }

@@ -1,10 +1,25 @@
 // Input stage: raw features of a tile of documents -> the first layer's inputs, feature-major.
 
+// Where the rows of four neighbouring documents stand, at one feature.
+struct EvenFour {
+    const float* first;
+    size_t stride;
+    PRUNUS_INLINE const float* operator()(int i) const { return first + static_cast<size_t>(i) * stride; }
+};
+struct AnyFour {
+    const float* row[4];
+    PRUNUS_INLINE const float* operator()(int i) const { return row[i]; }
+};
+
 // Rows of a full vector of documents: a constant distance apart.
 struct EvenRows {
     const float* first;
     size_t stride;
-    PRUNUS_INLINE const float* operator()(int document) const { return first + static_cast<size_t>(document) * stride; }
+    PRUNUS_INLINE EvenFour four(int number, size_t feature) const {
+        const float* p = first + static_cast<size_t>(4 * number) * stride + feature;
+        PRUNUS_OPAQUE(p);
+        return {p, stride};
+    }
 };
 
 // Rows of a vector that the batch does not fill: the last document stands in for those that are not there, so that
@@ -13,9 +28,12 @@ struct LastRows {
     const float* first;
     size_t stride;
     uint32_t count;
-    PRUNUS_INLINE const float* operator()(int document) const {
-        const uint32_t kept = static_cast<uint32_t>(document) < count ? static_cast<uint32_t>(document) : count - 1;
-        return first + kept * stride;
+    PRUNUS_INLINE const float* row(uint32_t document, size_t feature) const {
+        return first + (document < count ? document : count - 1) * stride + feature;
+    }
+    PRUNUS_INLINE AnyFour four(int number, size_t feature) const {
+        const uint32_t d = 4 * static_cast<uint32_t>(number);
+        return {{row(d, feature), row(d + 1, feature), row(d + 2, feature), row(d + 3, feature)}};
     }
 };
 

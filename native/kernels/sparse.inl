@@ -15,8 +15,9 @@ PRUNUS_INLINE void store_activated(typename V::Reg* sum, typename V::Reg lower, 
 
 template <class V, int G, int scale>
 PRUNUS_INLINE void add_weight(const Weight* weight, const char* in, typename V::Reg* sum) {
-    const typename V::Reg value = V::splat(weight->value);
-    const float* x = reinterpret_cast<const float*>(in + static_cast<size_t>(weight->offset) * scale);
+    uint32_t offset;
+    const typename V::Reg value = V::weight(weight, offset);
+    const float* x = reinterpret_cast<const float*>(in + static_cast<size_t>(offset) * scale);
     PRUNUS_UNROLL
     for (int g = 0; g < G; ++g) sum[g] = V::fma(value, V::load(x + g * V::lanes), sum[g]);
 }
