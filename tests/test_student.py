@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunus import _native
@@ -84,6 +84,7 @@ class TestInputs:
 class TestParity:
     """One student, three ways to run it."""
 
+    @settings(max_examples=25)
     @given(seed=st.integers(0, 10_000), density=st.sampled_from([0.02, 0.3, 1.0]), depth=st.integers(1, 3))
     def test_torch_twin_and_engine_agree(self, seed: int, density: float, depth: int) -> None:
         """Scores agree within 1e-4 x max(1, |score|) on every instruction set that this CPU has."""

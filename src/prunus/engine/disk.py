@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 from pathlib import Path
 
 from prunus.errors import OutputError
@@ -44,7 +43,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def _write_and_rename(target: Path, content: bytes) -> None:
-    temporary = target.with_name(f".{target.name[:60]}.{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(f".{target.name[:60]}.{os.urandom(8).hex()}.tmp")
     try:
         with temporary.open("xb", buffering=0) as file:
             rest = memoryview(content)
