@@ -31,7 +31,7 @@ QUICK = {
 }
 """What is added to a documented command, so that it ends soon; an option given twice counts as given last."""
 
-FIGURE = re.compile(r"-?\d+\.\d+")
+FIGURE = re.compile(r"\d\.\d+")
 
 
 def blocks(page: Path, language: str) -> list[str]:
