@@ -20,6 +20,7 @@ from prunus.engine.scorer import RankScorer
 from prunus.errors import BudgetImpossibleError, SchemaError, TeacherError
 from prunus.student.inputs import learn_inputs
 from prunus.teacher.scores import ScoreTeacher
+from prunus.teacher.trees import TreeTeacher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,15 +85,24 @@ def teacher_scores(teacher: Teacher, data: RankingData) -> NDArray[np.float64]:
     """Score documents with the teacher, or take the scores that came with them.
 
     Raises:
-        SchemaError: the teacher reads another number of features.
+        SchemaError: the teacher reads another number of features, or in another order.
         TeacherError: a score is not finite.
     """
     n_features = getattr(teacher, "n_features", data.n_features)
     if n_features != data.n_features:
         msg = f"{data.source} has {data.n_features} features, the teacher reads {n_features}; expected the same: see --features and --ignore"
         raise SchemaError(msg)
-    own = getattr(teacher, "score_data", None)
-    scores = np.asarray(own(data) if own is not None else teacher.score(data.X), np.float64)
+    names = data.feature_names
+    if isinstance(teacher, TreeTeacher) and not teacher.names_are_default and names != teacher.feature_names:
+        first = next(n for n, t in zip(names, teacher.feature_names, strict=True) if n != t)
+        msg = (
+            f"{data.source}: column {first!r} does not stand where the teacher reads it; expected the columns in the"
+            " teacher's order: read the data with feature_names=teacher.feature_names"
+        )
+        raise SchemaError(msg)
+    scores = np.asarray(
+        teacher.score_data(data) if isinstance(teacher, ScoreTeacher) else teacher.score(data.X), np.float64
+    )
     if not np.isfinite(scores).all():
         msg = f"the teacher gave a score that is not finite for row {int(np.flatnonzero(~np.isfinite(scores))[0])} of {data.source}"
         raise TeacherError(msg)

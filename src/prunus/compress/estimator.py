@@ -14,7 +14,7 @@ from prunus.extras import need
 from prunus.latency import LatencyModel
 from prunus.metrics import ndcg
 from prunus.teacher.scores import CallableTeacher
-from prunus.teacher.trees import load_trees
+from prunus.teacher.trees import TreeTeacher, load_trees
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -89,12 +89,14 @@ class DistilledRanker(_BaseEstimator):  # type: ignore[misc]  # scikit-learn has
             DataError: neither qid nor group was given, or they do not fit.
             BudgetImpossibleError: no network meets the budget.
         """
-        data = _ranking_data(X, y, qid, group)
-        teacher = _as_teacher(self.teacher, data.n_features)
+        teacher = _as_teacher(self.teacher)
+        data = _ranking_data(X, y, qid, group, teacher)
+        if isinstance(teacher, CallableTeacher):
+            teacher.n_features = data.n_features
         if eval_set is None:
             valid, train = data.split_by_query(self.valid_fraction, self.random_state)
         else:
-            train, valid = data, _ranking_data(eval_set[0], eval_set[1], eval_qid, eval_group)
+            train, valid = data, _ranking_data(eval_set[0], eval_set[1], eval_qid, eval_group, teacher)
         recipe = RankerRecipe(
             budget=str(self.budget), effort=self.effort, seed=self.random_state, **(self.recipe or {})
         )
@@ -125,8 +127,8 @@ class DistilledRanker(_BaseEstimator):  # type: ignore[misc]  # scikit-learn has
             qid: [n_docs], query of each document.
             group: [n_queries], instead of qid.
         """
-        data = _ranking_data(X, y, qid, group)
-        return ndcg(data.y, self.predict(X), data.offsets).mean
+        offsets = _offsets(_without_qid(X)[1], qid, group)
+        return ndcg(np.asarray(y, np.float32), self.predict(X), offsets).mean
 
     def save(self, path: str) -> None:
         """Write the student as a model file that :func:`prunus.load` reads."""
@@ -143,33 +145,49 @@ def _without_qid(X: Any) -> tuple[Any, Any]:  # noqa: ANN401
     return X[[name for name in names if name != "qid"]], np.asarray(X["qid"])
 
 
-def _ranking_data(X: Any, y: ArrayLike, qid: ArrayLike | None, group: ArrayLike | None) -> RankingData:  # noqa: ANN401
+def _offsets(own: Any, qid: ArrayLike | None, group: ArrayLike | None) -> NDArray[np.int64]:  # noqa: ANN401
+    qid = own if qid is None else qid
+    if (qid is None) == (group is None):
+        msg = "expected either qid (one a document) or group (documents of each query): a ranker must know the queries"
+        raise DataError(msg)
+    if group is not None:
+        return np.concatenate([[0], np.cumsum(np.asarray(group))]).astype(np.int64)
+    return offsets_from_qid(np.asarray(qid))
+
+
+def _ranking_data(
+    X: Any,  # noqa: ANN401
+    y: ArrayLike,
+    qid: ArrayLike | None,
+    group: ArrayLike | None,
+    teacher: Teacher,
+) -> RankingData:
+    """Take the columns in the teacher's order: a frame's by name, an array's as they stand."""
     X, own = _without_qid(X)
-    names = tuple(str(name) for name in X.columns) if hasattr(X, "columns") else None
+    wanted = teacher.feature_names if isinstance(teacher, TreeTeacher) else None
+    if hasattr(X, "columns"):
+        names = tuple(str(name) for name in X.columns)
+        if isinstance(teacher, TreeTeacher) and not teacher.names_are_default:
+            X = X[[X.columns[column] for column in teacher.columns(names)]]
+            names = teacher.feature_names
+    else:
+        n_columns = np.shape(X)[1] if np.ndim(X) == 2 else 0
+        names = (
+            wanted if wanted is not None and len(wanted) == n_columns else tuple(f"f{i + 1}" for i in range(n_columns))
+        )
     rows = np.ascontiguousarray(np.asarray(X), dtype=np.float32)
     if rows.ndim != 2:
         msg = f"got X of shape {rows.shape}; expected [n_docs, n_features]"
         raise SchemaError(msg)
-    if qid is None:
-        qid = own
-    if (qid is None) == (group is None):
-        msg = "expected either qid (one a document) or group (documents of each query): a ranker needs to know the queries"
-        raise DataError(msg)
-    if qid is not None:
-        offsets = offsets_from_qid(np.asarray(qid))
-    else:
-        offsets = np.concatenate([[0], np.cumsum(np.asarray(group))]).astype(np.int64)
-    return RankingData(
-        rows, np.asarray(y, np.float32), offsets, names or tuple(f"f{i + 1}" for i in range(rows.shape[1])), source="X"
-    )
+    return RankingData(rows, np.asarray(y, np.float32), _offsets(own, qid, group), names, source="X")
 
 
-def _as_teacher(teacher: Any, n_features: int) -> Teacher:  # noqa: ANN401
+def _as_teacher(teacher: Any) -> Teacher:  # noqa: ANN401
     if teacher is None:
         msg = "got no teacher; expected a model file, an object with score(X), or a callable"
         raise DataError(msg)
     if hasattr(teacher, "score") and hasattr(teacher, "midpoints"):
         return cast("Teacher", teacher)
     if callable(teacher):
-        return CallableTeacher(teacher, n_features, getattr(teacher, "__name__", "callable"))
+        return CallableTeacher(teacher, 0, getattr(teacher, "__name__", "callable"))
     return load_trees(teacher)

@@ -314,7 +314,7 @@ class Network:
     def features_read(self) -> NDArray[np.int32]:
         """int32, rising: the features that some slot reads."""
         feature = self.inputs.feature  # rises; np.unique would import numpy.ma, a tenth of the time that loading takes
-        return feature[np.concatenate([[True], feature[1:] != feature[:-1]])]
+        return np.asarray(feature[np.concatenate([[True], feature[1:] != feature[:-1]])])
 
     @property
     def nonzeros(self) -> int:
