@@ -43,13 +43,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 Data = Annotated[
     list[str],
     typer.Argument(
-        metavar="DATA...", help="Files or globs: LETOR/SVMlight text (also .gz), Parquet or CSV.", show_default=False
+        metavar="DATA...",
+        help="Files, or globs in quotes: LETOR/SVMlight text (also .gz), Parquet or CSV.",
+        show_default=False,
     ),
 ]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file (.prunus).", show_default=False)]
 Train = Annotated[
     list[str],
-    typer.Option("--train", metavar="FILE", help="Documents to learn on; repeats, takes globs.", show_default=False),
+    typer.Option(
+        "--train", metavar="FILE", help="Documents to learn on; repeats, takes globs in quotes.", show_default=False
+    ),
 ]
 Features = Annotated[
     list[str] | None,

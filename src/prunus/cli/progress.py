@@ -55,6 +55,7 @@ class Bars:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=Console(stderr=True),
+            refresh_per_second=2,  # students are timed in this process: drawing must not disturb them
         )
         self._task = self._bars.add_task("", visible=False, note="")
         self._begun = False
