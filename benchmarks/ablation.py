@@ -22,10 +22,9 @@ from globo import NOT_FEATURES
 from prunus.compress.distil import teacher_scores
 from prunus.compress.recipe import RankerRecipe, Silent
 from prunus.compress.training import prepare, synthetic_documents, train_student
-from prunus.data.ranking import Schema
 from prunus.data.reading import read_ranking
 from prunus.data.select import Columns
-from prunus.design import Architecture, Budget, prices
+from prunus.design import HEADROOM, Architecture, Budget, prices
 from prunus.engine.file import write_atomically
 from prunus.engine.scorer import RankScorer
 from prunus.latency import LatencyModel
@@ -56,7 +55,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 
 def by_layer(weights: Any, curvatures: Any) -> list[Any]:  # noqa: ANN401
     """Score with one curvature for each layer."""
-    return [0.5 * np.square(w.astype(np.float64)) * g[w != 0].mean() for w, g in zip(weights, curvatures, strict=True)]
+    return [0.5 * np.square(w.astype(np.float64)) * g[g > 0].mean() for w, g in zip(weights, curvatures, strict=True)]
 
 
 def magnitude(weights: Any, _curvatures: Any) -> list[Any]:  # noqa: ANN401
@@ -83,7 +82,7 @@ def main() -> None:
     train, valid, test = (read_ranking(given.data / f"{part}.parquet", columns) for part in ("train", "valid", "test"))
     teacher = load_trees(given.teacher)
     latency = LatencyModel.load_or_calibrate()
-    inputs, _ = learn_inputs(train)
+    inputs, schema = learn_inputs(train)
     budget = Budget.parse(given.budget)
     of_teacher = ndcg(test.y, teacher.score(test.X), test.offsets)
     train_scores = teacher_scores(teacher, train)
@@ -97,8 +96,8 @@ def main() -> None:
             scores = teacher.score(synthetic) if len(synthetic) else np.empty(0)
             pools[recipe.augmentation] = prepare(inputs, train, train_scores, valid, synthetic, scores)
         lesson = pools[recipe.augmentation]
-        price = prices(inputs, budget, latency)
-        target = 0.94 * (budget.us_per_doc or 0.0)
+        price = prices(inputs, budget, latency, schema)
+        target = HEADROOM * budget.total
         if change.get("score") == "dense":
             target = 1e9  # nothing is pruned: what the student could be at its full width
         elif "score" in change:
@@ -107,11 +106,10 @@ def main() -> None:
         for seed in range(given.seeds):
             start = time.perf_counter()
             trained = train_student(
-                Architecture("sparse", (64, 32), target), lesson, inputs, train.n_features, recipe,
+                Architecture("sparse", (64, 32), target), lesson, inputs, schema, recipe,
                 seed=seed, prices=price, latency=latency, space=None, progress=Silent(),
             )  # fmt: skip
-            names = train.feature_names
-            scorer = RankScorer(trained.network, Schema(names, (True,) * len(names)))
+            scorer = RankScorer(trained.network, schema)
             quality = ndcg(test.y, scorer.score(test.X), test.offsets)
             runs.append(
                 {

@@ -24,6 +24,7 @@ from prunus.compress.recipe import RankerRecipe
 from prunus.data.reading import read_ranking
 from prunus.data.select import Columns
 from prunus.engine.file import write_atomically
+from prunus.errors import BudgetImpossibleError
 from prunus.latency import LatencyModel
 from prunus.teacher.trees import load_trees
 
@@ -46,9 +47,13 @@ def main() -> None:
     rows = []
     for budget in BUDGETS:
         recipe = RankerRecipe(budget=f"{budget}us", effort="quick", epochs=given.epochs, synthetic_docs=0.2)
-        result = compress_ranker(
-            teacher, train, valid, test, recipe=recipe, out=given.out / str(budget), peers=(), progress=Talk()
-        )
+        try:
+            result = compress_ranker(
+                teacher, train, valid, test, recipe=recipe, out=given.out / str(budget), peers=(), progress=Talk()
+            )
+        except BudgetImpossibleError as error:
+            rows.append({"budget_us": budget, "refused": str(error), "nearest": error.nearest})
+            continue
         batches = cycle(batches_of(enough_rows(test.X[:20_000], 128), 128))
         anchored = latency.anchored_us(lambda s=result.scorer, b=batches: s.score(next(b)), seconds=1.0) / 128
         raw, p99 = time_scorer(result.scorer, test.X, 128, 0.5)

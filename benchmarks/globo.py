@@ -62,7 +62,9 @@ def smallest_forest(teacher: TreeTeacher, test: Any) -> tuple[TreeTeacher, list[
     def passes(n: int) -> bool:
         if n not in tried:
             forest = teacher if n == teacher.n_trees else teacher.smaller(n)
-            tried[n] = verdict(of_teacher, ndcg(test.y, forest.score(test.X), test.offsets)).non_inferior
+            tried[n] = verdict(
+                of_teacher, ndcg(test.y, forest.score(test.X), test.offsets), clusters=test.users
+            ).non_inferior
         return tried[n]
 
     low, high = 1, teacher.n_trees
@@ -90,7 +92,7 @@ def main() -> None:
     arguments.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "globo.json")
     given = arguments.parse_args()
 
-    columns = Columns(ignore=NOT_FEATURES)
+    columns = Columns(ignore=NOT_FEATURES, user="user_id")
     train, valid, test = (read_ranking(given.data / f"{part}.parquet", columns) for part in ("train", "valid", "test"))
     given.out.mkdir(parents=True, exist_ok=True)
     path = given.out / "teacher.txt"
@@ -143,9 +145,18 @@ def main() -> None:
     for one, other in zip(
         [r for r in students if r["role"] == "dense"], [r for r in students if r["role"] == "sparse"], strict=False
     ):
-        difference, lower, upper = paired_interval(qualities[one["name"]], qualities[other["name"]])
+        difference, lower, upper = paired_interval(
+            qualities[one["name"]], qualities[other["name"]], clusters=test.users
+        )
         pairs.append(
-            {"dense": one["name"], "sparse": other["name"], "difference": difference, "lower": lower, "upper": upper}
+            {
+                "dense": one["name"],
+                "sparse": other["name"],
+                "time_ratio": one["cost"] / other["cost"],
+                "difference": difference,
+                "lower": lower,
+                "upper": upper,
+            }
         )
     values = {
         "chosen": chosen["name"],

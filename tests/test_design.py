@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from latency_models import round_numbers
-from prunus.design import Budget, cheapest, largest_dense, prices, propose
+from prunus.data.ranking import Schema
+from prunus.design import Architecture, Budget, cheapest, largest_dense, prices, propose, typical_network
 from prunus.engine.network import InputStage, NetworkShape, SlotKind
 from prunus.errors import BudgetError, BudgetImpossibleError
+
+SCHEMA = Schema(tuple(f"f{i}" for i in range(30)))
 
 
 def stage(n: int = 30) -> InputStage:
@@ -28,6 +31,8 @@ def stage(n: int = 30) -> InputStage:
         (" .25 us @ 1000 ", Budget(0.25, 1000)),
         ("500ns", Budget(0.5)),
         ("2µs", Budget(2.0)),
+        ("1e-1us", Budget(0.1)),
+        ("1.5e+1us", Budget(15.0)),
         (0.3, Budget(0.3)),
         ("20KB", Budget(n_bytes=20_000)),
         ("128B", Budget(n_bytes=128)),
@@ -45,21 +50,23 @@ def test_other_forms_are_refused(text: str) -> None:
         Budget.parse(text)
 
 
-@pytest.mark.parametrize("budget", [Budget(0.5), Budget(0.08, 20), Budget(n_bytes=20_000)])
+@pytest.mark.parametrize(
+    "budget", [Budget(0.5), Budget(0.08, 20), Budget(12345.6), Budget(0.123456), Budget(n_bytes=20_000)]
+)
 def test_prints_as_typed(budget: Budget) -> None:
     """What a budget prints is read back as the same budget."""
     assert Budget.parse(str(budget)) == budget
 
 
-@pytest.mark.parametrize("text", ["0.02us", "0.05us", "0.2us", "1us", "0.1us@20", "9KB", "100KB"])
+@pytest.mark.parametrize("text", ["0.02us", "0.05us", "0.2us", "1us", "0.1us@20", "9KB", "30KB"])
 @pytest.mark.parametrize("effort", ["quick", "normal", "thorough"])
 def test_proposals_keep_the_budget(text: str, effort: str) -> None:
     """Dense designs are predicted inside the budget, sparse ones aim below it, and both kinds are there."""
     model, budget = round_numbers(), Budget.parse(text)
-    found = propose(stage(), 30, budget, model, effort=effort)  # type: ignore[arg-type]
+    found = propose(stage(), budget, model, SCHEMA, effort=effort)  # type: ignore[arg-type]
     total = budget.us_per_doc or budget.n_bytes
     assert total is not None
-    assert any(a.kind == "sparse" for a in found)
+    assert any(a.kind == "sparse" for a in found) or total >= 0.2
     assert all(a.target <= total for a in found)
     for a in found:
         if a.kind == "dense" and budget.us_per_doc is not None:
@@ -72,7 +79,7 @@ def test_proposals_keep_the_budget(text: str, effort: str) -> None:
 def test_a_larger_budget_allows_a_wider_dense_network() -> None:
     """Widths never shrink as the budget grows."""
     widths = [
-        largest_dense(stage(), 30, Budget(us), round_numbers(), n_layers=2, target=us) or (0,)
+        largest_dense(stage(), Budget(us), round_numbers(), SCHEMA, n_layers=2, target=us) or (0,)
         for us in (0.01, 0.05, 0.1, 0.3, 1.0)
     ]
     assert widths == sorted(widths)
@@ -83,12 +90,21 @@ def test_a_larger_budget_allows_a_wider_dense_network() -> None:
 def test_the_impossible_names_the_nearest_possible(text: str) -> None:
     """The error carries a budget that then works."""
     with pytest.raises(BudgetImpossibleError, match="nearest possible") as caught:
-        propose(stage(), 30, Budget.parse(text), round_numbers())
-    assert propose(stage(), 30, Budget.parse(caught.value.nearest), round_numbers())
+        propose(stage(), Budget.parse(text), round_numbers(), SCHEMA)
+    assert propose(stage(), Budget.parse(caught.value.nearest), round_numbers(), SCHEMA)
 
 
 def test_the_cheapest_network_has_one_of_each() -> None:
-    """One input, one unit and the output: what prices say."""
-    price = prices(stage(), Budget(1.0), round_numbers())
-    expected = price.fixed + price.slot.min() + 2 * price.weight + 2 * price.unit
+    """One input, two units and the output, a weight before each: what prices say."""
+    price = prices(stage(), Budget(1.0), round_numbers(), SCHEMA)
+    expected = price.fixed + price.slot.min() + 3 * price.weight + 3 * price.unit
     assert cheapest(price) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("target", [0.05, 0.07])
+def test_a_typical_network_costs_its_target(target: float) -> None:
+    """The stand-in for a sparse student is predicted to cost what the student aims at."""
+    budget, model = Budget(target), round_numbers()
+    price = prices(stage(), budget, model, SCHEMA)
+    network = typical_network(Architecture("sparse", (64, 32), target), stage(), 30, price)
+    assert model.predict(network, budget.batch).us_per_doc == pytest.approx(target, rel=0.06)

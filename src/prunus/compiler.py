@@ -49,15 +49,19 @@ def _apply(activation: Activation) -> Callable[[NDArray[np.float64]], NDArray[np
 
 
 def _kernel(
-    weight: NDArray[np.float32], bias: NDArray[np.float32], activation: Activation, latency: LatencyModel | None
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    activation: Activation,
+    latency: LatencyModel | None,
+    batch: int,
 ) -> Layer:
     nonzeros = int(np.count_nonzero(weight))
     if latency is None:
         sparse = nonzeros < SPARSE_BELOW * weight.size
     else:
         n_outputs = weight.shape[0]
-        sparse = latency.layer_us(n_outputs, nonzeros, sparse=True) < latency.layer_us(
-            n_outputs, weight.size, sparse=False
+        sparse = latency.layer_us(n_outputs, nonzeros, sparse=True, batch=batch) < latency.layer_us(
+            n_outputs, weight.size, sparse=False, batch=batch
         )
     return Sparse.from_dense(weight, bias, activation) if sparse else Dense(weight, bias, activation)
 
@@ -68,6 +72,7 @@ def compile_layers(
     layers: Sequence[LayerLike],
     *,
     latency: LatencyModel | None = None,
+    batch: int = 128,
 ) -> Network:
     """Compile a stack of layers.
 
@@ -80,6 +85,8 @@ def compile_layers(
         layers: first to last; the last has one output.
         latency: time model of this CPU; without it a layer runs sparse where fewer than 60 % of its weights are left.
 
+        batch: documents in a call that the kernels are chosen for.
+
     Raises:
         NetworkError: the shapes do not fit, or a number is not finite.
     """
@@ -88,5 +95,5 @@ def compile_layers(
     return Network(
         n_features,
         inputs.take(shrunk.slots),
-        tuple(_kernel(weight, bias, layer.activation, latency) for weight, bias, layer in stack),
+        tuple(_kernel(weight, bias, layer.activation, latency, batch) for weight, bias, layer in stack),
     )

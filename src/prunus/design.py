@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from prunus.engine.network import NetworkShape, SlotKind, count_groups
+from prunus.engine.file import to_bytes
+from prunus.engine.network import Activation, Dense, Network, NetworkShape, SlotKind, Sparse, count_groups
 from prunus.errors import BudgetError, BudgetImpossibleError
 from prunus.latency import Prices
 
 if TYPE_CHECKING:
+    from prunus.data.ranking import Schema
     from prunus.engine.network import InputStage
     from prunus.latency import LatencyModel
 
@@ -33,10 +36,12 @@ WIDEST = {"quick": 128, "normal": 256, "thorough": 512}
 
 BYTES_PER_WEIGHT = 8
 BYTES_PER_UNIT = 8
-BYTES_PER_SLOT = 25
-BYTES_FIXED = 4096
-"""Bytes in a model file: a float32 and an int32 a weight, a bias and a row pointer a unit, the arrays of a slot, and the
-header with the reference rows (about)."""
+BYTES_PER_SLOT = 57
+"""Bytes in a model file: a float32 and an int32 for a weight, a bias and a row pointer for a unit, and for a slot its seven
+arrays and its feature's column in the eight reference rows."""
+
+METADATA_BYTES = 1200
+"""Bytes of provenance and verdict in the header of a model file, about."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Budget:
             return text
         if isinstance(text, int | float):
             return cls(us_per_doc=float(text))
-        time = re.fullmatch(r"\s*([0-9.]+(?:e-?\d+)?)\s*(us|µs|ns|ms)\s*(?:@\s*(\d+))?\s*", text)
+        time = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?\d+)?)\s*(us|µs|ns|ms)\s*(?:@\s*(\d+))?\s*", text)
         size = re.fullmatch(r"\s*([0-9.]+)\s*(B|KB|kB|MB)\s*", text)
         try:
             if time:
@@ -83,9 +88,21 @@ class Budget:
         msg = f"got the budget {text!r}; expected microseconds a document such as 0.5us or 0.5us@20 (at 20 documents a call), or bytes such as 20KB"
         raise BudgetError(msg)
 
+    @property
+    def total(self) -> float:
+        """The number that a student may cost, in the budget's own unit."""
+        return self.us_per_doc if self.us_per_doc is not None else float(self.n_bytes or 0)
+
+    def of(self, cost: float) -> Budget:
+        """Return a budget of the same unit that allows ``cost``, rounded up to three digits."""
+        if self.n_bytes is not None:
+            return Budget(n_bytes=math.ceil(cost))
+        step = 10.0 ** (math.floor(math.log10(cost)) - 2)
+        return Budget(float(f"{math.ceil(cost / step) * step:.3g}"), self.batch)
+
     def __str__(self) -> str:
         """Return the budget as it would be typed."""
-        return f"{self.n_bytes}B" if self.n_bytes is not None else f"{self.us_per_doc:.4g}us@{self.batch}"
+        return f"{self.n_bytes}B" if self.n_bytes is not None else f"{self.us_per_doc:.6g}us@{self.batch}"
 
 
 @dataclass(frozen=True)
@@ -113,36 +130,95 @@ class Architecture:
         return f"{self.kind} {'x'.join(map(str, self.widths))}"
 
 
-def prices(inputs: InputStage, budget: Budget, latency: LatencyModel) -> Prices:
-    """Price the parts of a sparse network in the budget's unit."""
+def prices(inputs: InputStage, budget: Budget, latency: LatencyModel, schema: Schema) -> Prices:
+    """Price the parts of a sparse network in the budget's unit.
+
+    Args:
+        inputs: the input stage, all slots.
+        budget: says which unit.
+        latency: time model of this CPU.
+        schema: of the model file, whose names cost bytes.
+    """
     if budget.n_bytes is not None:
-        return Prices(BYTES_FIXED, BYTES_PER_WEIGHT, BYTES_PER_UNIT, np.full(inputs.n_slots, float(BYTES_PER_SLOT)))
+        slot = np.full(inputs.n_slots, float(BYTES_PER_SLOT))
+        return Prices(_fixed_bytes(inputs, schema), float(BYTES_PER_WEIGHT), float(BYTES_PER_UNIT), slot)
     return latency.prices(inputs, budget.batch)
 
 
-def cheapest(price: Prices) -> float:
-    """Cost of the smallest network there is: one input, one unit, one weight a layer."""
-    return price.fixed + float(price.slot.min()) + 2 * price.weight + 2 * price.unit
+def _fixed_bytes(inputs: InputStage, schema: Schema) -> float:
+    """Bytes of a model file less its slots, weights and units."""
+    one = Dense(np.ones((1, 1), np.float32), np.zeros(1, np.float32), Activation.IDENTITY)
+    smallest = Network(schema.n_features, inputs.take(np.zeros(1, np.int64)), (one,))
+    return float(len(to_bytes(smallest, schema, metadata={})) + METADATA_BYTES - BYTES_PER_SLOT)
 
 
-def _dense_cost(
-    inputs: InputStage, n_features: int, widths: tuple[int, ...], budget: Budget, latency: LatencyModel
-) -> float:
+def _shape(inputs: InputStage, n_features: int, widths: tuple[int, ...]) -> NetworkShape:
+    """Return the shape of a dense network."""
     sizes = [inputs.n_slots, *widths, 1]
     layers = tuple((a, b, a * b, False) for a, b in itertools.pairwise(sizes))
-    if budget.n_bytes is not None:
-        return BYTES_FIXED + BYTES_PER_SLOT * inputs.n_slots + sum(4 * w + 4 * b for _, b, w, _ in layers)
     read = np.unique(inputs.feature)
     n_log = int((inputs.kind == SlotKind.LOG).sum())
-    shape = NetworkShape(n_features, len(read), count_groups(read), inputs.n_slots, n_log, layers)
+    return NetworkShape(n_features, len(read), count_groups(read), inputs.n_slots, n_log, layers)
+
+
+def typical_network(architecture: Architecture, inputs: InputStage, n_features: int, price: Prices) -> Network:
+    """Make a network with random weights that costs about what the trained student will.
+
+    Every input and unit is kept; the weights of a sparse one are thinned out evenly to its target.
+
+    Args:
+        architecture: of the student.
+        inputs: the input stage, all slots.
+        n_features: columns of the raw features.
+        price: of the parts of a sparse network.
+    """
+    rng = np.random.default_rng(0)
+    sizes = [inputs.n_slots, *architecture.widths, 1]
+    n_weights = sum(a * b for a, b in itertools.pairwise(sizes))
+    left = architecture.target - price.fixed - float(price.slot.sum()) - price.unit * sum(sizes[1:])
+    density = 1.0 if architecture.kind == "dense" else min(max(left / price.weight / n_weights, 0.01), 1.0)
+    layers: list[Dense | Sparse] = []
+    for n_in, n_out in itertools.pairwise(sizes):
+        weight = rng.normal(size=(n_out, n_in)).astype(np.float32)
+        bias = np.zeros(n_out, np.float32)
+        activation = Activation.IDENTITY if n_out == 1 else Activation.RELU6
+        if architecture.kind == "dense":
+            layers.append(Dense(weight, bias, activation))
+        else:
+            weight[rng.random(weight.shape) >= density] = 0
+            layers.append(Sparse.from_dense(weight, bias, activation))
+    return Network(n_features, inputs, tuple(layers))
+
+
+def cheapest(price: Prices) -> float:
+    """Cost of the smallest student there is: one input, then one unit and one weight in each of three layers."""
+    return price.fixed + float(price.slot.min()) + 3 * price.weight + 3 * price.unit
+
+
+def dense_cost(
+    inputs: InputStage, widths: tuple[int, ...], budget: Budget, latency: LatencyModel, schema: Schema
+) -> float:
+    """Predict what a dense network costs, in the budget's unit."""
+    shape = _shape(inputs, schema.n_features, widths)
+    if budget.n_bytes is not None:
+        return (
+            _fixed_bytes(inputs, schema)
+            + BYTES_PER_SLOT * inputs.n_slots
+            + sum(4 * w + 4 * b for _, b, w, _ in shape.layers)
+        )
     return latency.predict(shape, budget.batch).us_per_doc
+
+
+def halving(first: int, n_layers: int) -> tuple[int, ...]:
+    """Widths of hidden layers, each half the one before, at least 2."""
+    return tuple(max(first >> k, 2) for k in range(n_layers))
 
 
 def largest_dense(
     inputs: InputStage,
-    n_features: int,
     budget: Budget,
     latency: LatencyModel,
+    schema: Schema,
     *,
     n_layers: int,
     target: float,
@@ -154,9 +230,9 @@ def largest_dense(
         Its widths, or None where even the narrowest costs more.
     """
     best = None
-    for first in range(4, widest + 1, 2):
-        widths = tuple(max(first >> k, 2) for k in range(n_layers))
-        if _dense_cost(inputs, n_features, widths, budget, latency) > target:
+    for first in range(4, widest + 1):
+        widths = halving(first, n_layers)
+        if dense_cost(inputs, widths, budget, latency, schema) > target:
             break
         best = widths
     return best
@@ -164,52 +240,58 @@ def largest_dense(
 
 def propose(
     inputs: InputStage,
-    n_features: int,
     budget: Budget,
     latency: LatencyModel,
+    schema: Schema,
     *,
     effort: Literal["quick", "normal", "thorough"] = "normal",
 ) -> list[Architecture]:
     """Propose students that meet the budget, cheapest to train first.
 
+    A sparse student that the budget would not prune is left out: it is the dense one.
+
     Args:
         inputs: the input stage, all slots.
-        n_features: columns of the raw features.
         budget: to meet.
         latency: time model of this CPU.
-        effort: ``quick`` proposes one student of each kind, ``normal`` and ``thorough`` more depths.
+        schema: of the model file.
+        effort: ``quick`` and ``normal`` propose one student of each kind, ``thorough`` more depths and widths.
 
     Raises:
         BudgetImpossibleError: no network is that cheap.
     """
-    price = prices(inputs, budget, latency)
-    total = budget.us_per_doc if budget.us_per_doc is not None else float(budget.n_bytes or 0)
+    price = prices(inputs, budget, latency, schema)
+    total = budget.total
     target = total * HEADROOM
     least = cheapest(price) / HEADROOM
     if total < least:
-        nearest = (
-            Budget(n_bytes=int(least) + 1)
-            if budget.n_bytes is not None
-            else Budget(float(f"{least * 1.02:.3g}"), budget.batch)
-        )
+        nearest = budget.of(least * 1.02)
         msg = f"got a budget of {budget}; the smallest network costs more on this CPU: the nearest possible budget is {nearest}"
         raise BudgetImpossibleError(msg, str(nearest))
-    depths = {"quick": (2,), "normal": (2,), "thorough": (1, 2, 3)}[effort]
     widest = WIDEST[effort]
     found = []
-    for n_layers in depths:
-        widths = largest_dense(inputs, n_features, budget, latency, n_layers=n_layers, target=target, widest=widest)
+    for n_layers in {"quick": (2,), "normal": (2,), "thorough": (1, 2, 3)}[effort]:
+        widths = largest_dense(inputs, budget, latency, schema, n_layers=n_layers, target=target, widest=widest)
         if widths is not None:
             found.append(Architecture("dense", widths, target))
-    weights = max((target - price.fixed - 0.5 * float(price.slot.sum())) / price.weight, 16.0)
     for n_layers in {"quick": (2,), "normal": (2,), "thorough": (2, 3)}[effort]:
-        first = 16
-        while first < widest and _n_weights(inputs.n_slots, first * 2, n_layers) * START_DENSITY <= weights * 1.5:
-            first *= 2
-        found.append(Architecture("sparse", tuple(first >> k for k in range(n_layers)), target))
+        first = _first_width(inputs, price, target, n_layers, widest)
+        widths = halving(first, n_layers)
+        full = price.fixed + float(price.slot.sum()) + price.unit * (sum(widths) + 1)
+        full += price.weight * _n_weights(inputs.n_slots, widths)
+        if full > target or not found:
+            found.append(Architecture("sparse", widths, target))
     return found
 
 
-def _n_weights(n_slots: int, first: int, n_layers: int) -> int:
-    sizes = [n_slots, *(first >> k for k in range(n_layers)), 1]
-    return sum(a * b for a, b in itertools.pairwise(sizes))
+def _first_width(inputs: InputStage, price: Prices, target: float, n_layers: int, widest: int) -> int:
+    """Double the width while the budget leaves about ``START_DENSITY`` of the weights."""
+    weights = max((target - price.fixed - 0.5 * float(price.slot.sum())) / max(price.weight, 1e-12), 16.0)
+    first = 16
+    while first < widest and _n_weights(inputs.n_slots, halving(first * 2, n_layers)) * START_DENSITY <= weights * 1.5:
+        first *= 2
+    return first
+
+
+def _n_weights(n_slots: int, widths: tuple[int, ...]) -> int:
+    return sum(a * b for a, b in itertools.pairwise([n_slots, *widths, 1]))

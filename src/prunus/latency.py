@@ -1,8 +1,10 @@
 """How long a network takes on this CPU: measure our own kernels once, then predict any network.
 
-A batch is cut in full tiles of documents and one smaller tile for the rest, so
+A batch is cut in full tiles of documents and one smaller tile for the rest. A call of less than a full tile is timed
+whole, so the call itself is in T_rest; after full tiles it is taken out again:
 
-    T(batch) = call + n_full T_full + T_rest,      T_tile = c_0 + c_1 groups + c_2 slots + c_3 log slots
+    T(batch) = T_rest                                   for less than a full tile
+             = call + n_full T_full + (T_rest - call)   else,        T_tile = c_0 + c_1 groups + c_2 slots + c_3 log slots
                                                             + c_4 units + c_5 stored weights + c_6 dense weights
 
 with one set of coefficients for each size of tile, fitted by non-negative least squares on relative errors over random
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MODEL_VERSION: Final = 2
+MODEL_VERSION: Final = 3
 """Raised whenever kernels or the form of the model change, so that stored calibrations are measured again."""
 
 
@@ -89,7 +91,8 @@ class LatencyModel:
         key: hash of the CPU, instruction set and engine that it was measured on.
         lanes: documents in a vector.
         call_us: of a call, whatever the batch.
-        tiles: us coefficients by size of tile: ``"1"`` to ``"4"`` vectors, ``"few:n"`` for n documents in one vector.
+        tiles: us coefficients: ``"4"`` for a full tile without the call; with the call, ``"2"`` and ``"3"`` for calls of
+            that many vectors and ``"few:n"`` for calls of n documents.
         error: 90 % quantile of the relative error on networks held out of the fit.
         anchor_us: time of a call of the anchor network when this was measured; see :meth:`anchored_us`.
     """
@@ -101,12 +104,26 @@ class LatencyModel:
     error: float
     anchor_us: float
 
-    def _tile_us(self, documents: int, terms: NDArray[np.float64]) -> float:
+    def _call_of(self, documents: int) -> NDArray[np.float64]:
+        """Coefficients of a call of less than a full tile; between sizes that were measured, interpolated."""
         vectors = -(-documents // self.lanes)
         if vectors > 1:
-            return float(np.dot(self.tiles[str(vectors)], terms))
+            return np.array(self.tiles[str(min(vectors, 3))]) if vectors < 4 else self._full(1)
         known = sorted(int(name[4:]) for name in self.tiles if name.startswith("few:"))
-        return float(np.interp(documents, known, [np.dot(self.tiles[f"few:{n}"], terms) for n in known]))
+        columns = zip(*(self.tiles[f"few:{n}"] for n in known), strict=True)
+        return np.array([np.interp(documents, known, column) for column in columns])
+
+    def _full(self, tiles: int) -> NDArray[np.float64]:
+        """Coefficients of a call of that many full tiles."""
+        return np.asarray(np.array(self.tiles["4"]) * tiles + self.call_us * np.eye(7)[0])
+
+    def _coefficients(self, batch: int) -> NDArray[np.float64]:
+        """Us of a call of ``batch`` documents for each unit of the terms."""
+        full, rest = divmod(batch, 4 * self.lanes)
+        if full == 0:
+            return self._call_of(rest)
+        tail = self._call_of(rest) - self.call_us * np.eye(7)[0] if rest else np.zeros(7)
+        return self._full(full) + np.maximum(tail, 0.0)
 
     def predict(self, network: Network | NetworkShape, batch: int = 128) -> Latency:
         """Predict the time of a network.
@@ -116,18 +133,7 @@ class LatencyModel:
             batch: documents in a call, at least 1.
         """
         shape = network.shape if isinstance(network, Network) else network
-        terms = _terms(shape)
-        full, rest = divmod(batch, 4 * self.lanes)
-        total = (
-            self.call_us + full * float(np.dot(self.tiles["4"], terms)) + (self._tile_us(rest, terms) if rest else 0.0)
-        )
-        return Latency(total / batch, self.error)
-
-    def _per_doc(self, batch: int) -> NDArray[np.float64]:
-        full, rest = divmod(batch, 4 * self.lanes)
-        unit = np.eye(7)
-        tail = np.array([self._tile_us(rest, row) if rest else 0.0 for row in unit])
-        return np.asarray((full * np.array(self.tiles["4"]) + tail) / batch)
+        return Latency(float(np.dot(self._coefficients(batch), _terms(shape))) / batch, self.error)
 
     def layer_us(self, n_outputs: int, stored: int, *, sparse: bool, batch: int = 128) -> float:
         """Predict one layer, us for each document.
@@ -138,7 +144,7 @@ class LatencyModel:
             sparse: the kernel.
             batch: documents in a call.
         """
-        c = self._per_doc(batch)
+        c = self._coefficients(batch) / batch
         return float(c[4] * n_outputs + c[5] * stored if sparse else c[6] * stored)
 
     def prices(self, inputs: InputStage, batch: int) -> Prices:
@@ -148,10 +154,10 @@ class LatencyModel:
             inputs: the input stage, all slots; a feature's load is shared by its slots.
             batch: documents in a call.
         """
-        c = self._per_doc(batch)
+        c = self._coefficients(batch) / batch
         slots_of_feature = np.bincount(inputs.feature)[inputs.feature]
-        slot = c[1] / GROUP / slots_of_feature + c[2] + c[3] * (inputs.kind == SlotKind.LOG)
-        return Prices(self.call_us / batch + float(c[0]), float(c[5]), float(c[4]), slot)
+        slot = c[1] / _group_sizes(inputs.feature) / slots_of_feature + c[2] + c[3] * (inputs.kind == SlotKind.LOG)
+        return Prices(float(c[0]), float(c[5]), float(c[4]), slot)
 
     def anchored_us(self, call: Callable[[], object], *, seconds: float = 0.5) -> float:
         """Time a call in turn with the anchor network and divide out how much slower or faster the machine is now.
@@ -289,6 +295,18 @@ def time_call(call: Callable[[], object], *, seconds: float) -> float:
     return float(np.median(slices[1:])) * 1e6
 
 
+def _group_sizes(feature: NDArray[np.int32]) -> NDArray[np.int64]:
+    """For each slot, how many of the features read stand in the group that is loaded for it."""
+    read = np.unique(feature)
+    group, end = [], -1
+    for f in read.tolist():
+        if f >= end:
+            end = f + GROUP
+        group.append(end)
+    _, of_feature, count = np.unique(group, return_inverse=True, return_counts=True)
+    return np.asarray(count[of_feature][np.searchsorted(read, feature)])
+
+
 def _anchor() -> Callable[[], object]:
     """Make a call of one fixed network on one fixed batch: what the machine's speed is measured by."""
     rng = np.random.default_rng(12345)
@@ -349,12 +367,12 @@ def _fit_model(
     # Four tiles less one tile, over three, is a tile without the call; what one tile takes beyond that is the call.
     one, four = us[:, batches.index(4 * lanes)], us[:, batches.index(16 * lanes)]
     tile = (four - one) / 3.0
+    if (tile <= 0).any():
+        msg = "the machine was too busy to be measured: a call of more documents took less time; calibrate again"
+        raise CalibrationError(msg)
     call_us = max(float(np.median(one - tile)), 0.0)
-    columns = {"4": tile}
-    for vectors in (2, 3):
-        columns[str(vectors)] = np.maximum(us[:, batches.index(vectors * lanes)] - call_us, 1e-3)
-    for n in few:
-        columns[f"few:{n}"] = np.maximum(us[:, batches.index(n)] - call_us, 1e-3)
+    columns = {"4": tile, "2": us[:, batches.index(2 * lanes)], "3": us[:, batches.index(3 * lanes)]}
+    columns |= {f"few:{n}": us[:, batches.index(n)] for n in few}
     held = np.arange(len(terms)) % 4 == 3
     errors = []
     for y in columns.values():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,7 @@ from prunus.cli.progress import progress
 
 if TYPE_CHECKING:
     from prunus.design import Architecture
-    from prunus.engine.network import InputStage, Network
+    from prunus.engine.network import InputStage
     from prunus.latency import LatencyModel, Prices
 
 
@@ -58,12 +57,12 @@ def design(
         trees = load_trees(teacher)
         categories = trees.categories
         data = read_for(trees, files, columns)
-    inputs, _ = learn_inputs(data, categories=categories, seed=seed)
+    inputs, schema = learn_inputs(data, categories=categories, seed=seed)
     with progress() as bars:
         bars.stage("time model of this CPU", 1.0)
         latency = LatencyModel.load_or_calibrate(progress=bars.advance)
-    found = propose(inputs, data.n_features, wanted, latency, effort=effort.value)
-    price = prices(inputs, wanted, latency)
+    found = propose(inputs, wanted, latency, schema, effort=effort.value)
+    price = prices(inputs, wanted, latency, schema)
     rows = [describe(one, inputs, data.n_features, price, latency) for one in found]
     if json:
         talk.put_json(
@@ -86,7 +85,9 @@ def describe(
     one: Architecture, inputs: InputStage, n_features: int, price: Prices, latency: LatencyModel
 ) -> dict[str, Any]:
     """Give a student's name, weights and predicted times; a sparse one as it will be when it is pruned to its target."""
-    network = network_like(one, inputs, n_features, price)
+    from prunus.design import typical_network
+
+    network = typical_network(one, inputs, n_features, price)
     return {
         "name": one.name,
         "kind": one.kind,
@@ -94,26 +95,3 @@ def describe(
         "nonzeros": network.nonzeros,
         "us_per_doc": {batch: latency.predict(network, int(batch)).us_per_doc for batch in table.BATCHES},
     }
-
-
-def network_like(one: Architecture, inputs: InputStage, n_features: int, price: Prices) -> Network:
-    """Make a network of the student's shape: every input and unit kept, weights thinned out evenly to the target."""
-    import numpy as np
-
-    from prunus.engine.network import Activation, Dense, Network, Sparse
-
-    sizes = [inputs.n_slots, *one.widths, 1]
-    pairs = list(pairwise(sizes))
-    left = one.target - price.fixed - float(price.slot.sum()) - price.unit * sum(sizes[1:])
-    density = min(max(left / price.weight / sum(a * b for a, b in pairs), 0.01), 1.0)
-    rng = np.random.default_rng(0)
-    layers: list[Dense | Sparse] = []
-    for a, b in pairs:
-        weight = np.ones((b, a), np.float32)
-        activation = Activation.IDENTITY if b == 1 else Activation.RELU6
-        if one.kind == "dense":
-            layers.append(Dense(weight, np.zeros(b, np.float32), activation))
-        else:
-            weight[rng.random(weight.shape) >= density] = 0
-            layers.append(Sparse.from_dense(weight, np.zeros(b, np.float32), activation))
-    return Network(n_features, inputs, tuple(layers))

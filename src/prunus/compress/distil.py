@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import cycle, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from prunus.bench.quick import enough_rows
-from prunus.bench.worker import batches_of
-from prunus.compress.training import Lesson, Progress, Trained, prepare, synthetic_documents, train_student
-from prunus.data.ranking import Schema
-from prunus.design import Architecture, Budget, prices, propose
-from prunus.engine.file import to_bytes
-from prunus.engine.network import Activation, Dense, Network, Sparse
-from prunus.engine.scorer import RankScorer
-from prunus.errors import BudgetImpossibleError, SchemaError, TeacherError
+from prunus.compress.measure import Costs
+from prunus.compress.training import Progress, Trained, prepare, synthetic_documents, train_student
+from prunus.design import Architecture, Budget, halving, prices, propose
+from prunus.errors import BudgetImpossibleError, EmptyDataError, SchemaError, TeacherError
 from prunus.student.inputs import learn_inputs
 from prunus.teacher.scores import ScoreTeacher
 from prunus.teacher.trees import TreeTeacher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from prunus.compress.recipe import RankerRecipe
     from prunus.compress.workspace import Workspace
-    from prunus.data.ranking import RankingData
-    from prunus.engine.network import InputStage, Layer
-    from prunus.latency import LatencyModel, Prices
+    from prunus.data.ranking import RankingData, Schema
+    from prunus.engine.network import InputStage
+    from prunus.latency import LatencyModel
     from prunus.teacher.scores import Teacher
 
 TOLERANCE = 1.05
 """A student whose measured cost is above this times the budget is not chosen while another one keeps it."""
 
-TIMED_ROWS = 20_000
-"""Validation documents that a measurement cycles through: more than a core's caches hold."""
+LEAST_SPREAD = 1e-6
+"""Standard deviation of a teacher's scores, relative to their size, below which float32 cannot tell documents apart."""
 
 RETRIES = 2
 """Times that an architecture is trained again, smaller, because its measured time missed the budget."""
@@ -109,6 +103,52 @@ def teacher_scores(teacher: Teacher, data: RankingData) -> NDArray[np.float64]:
     return scores
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is decided before anything is trained or written.
+
+    Attributes:
+        inputs: the input stage.
+        schema: what the student will expect.
+        proposed: students worth training.
+    """
+
+    inputs: InputStage
+    schema: Schema
+    proposed: list[Architecture]
+
+
+def plan(teacher: Teacher, parts: Sequence[RankingData], recipe: RankerRecipe, latency: LatencyModel) -> Plan:
+    """Check the data and propose students; everything that can be refused is refused here.
+
+    Args:
+        teacher: what to learn from.
+        parts: training documents first, then the others.
+        recipe: settings.
+        latency: time model of this CPU.
+
+    Raises:
+        SchemaError: the parts have different features.
+        MissingValueError: a part lacks a value that the training documents never lacked.
+        InfiniteValueError: a part holds an infinity in a feature that may be read.
+        EmptyDataError: a part has no relevant document.
+        BudgetImpossibleError: no network meets the budget.
+    """
+    train = parts[0]
+    budget = Budget.parse(recipe.budget)
+    categories = getattr(teacher, "categories", None)
+    inputs, schema = learn_inputs(train, missing=recipe.missing, categories=categories, seed=recipe.seed)
+    for part in parts:
+        if part.feature_names != train.feature_names:
+            msg = f"{part.source} has other features than {train.source}; expected the same names in the same order"
+            raise SchemaError(msg)
+        schema.explain(part.X, np.unique(inputs.feature).tolist())
+        if not (part.y > 0).any():
+            msg = f"{part.source}: no document is relevant (every label is 0); expected some label above 0: see --label"
+            raise EmptyDataError(msg)
+    return Plan(inputs, schema, propose(inputs, budget, latency, schema, effort=recipe.effort))
+
+
 def distil(
     teacher: Teacher,
     train: RankingData,
@@ -118,6 +158,7 @@ def distil(
     latency: LatencyModel,
     space: Workspace | None,
     progress: Progress,
+    planned: Plan | None = None,
 ) -> Distilled:
     """Design, train and choose.
 
@@ -129,160 +170,80 @@ def distil(
         latency: time model of this CPU.
         space: where work is kept, or None.
         progress: told how far it is.
+        planned: what :func:`plan` gave, where it was called before.
 
     Raises:
         BudgetImpossibleError: no network meets the budget.
+        TeacherError: the teacher gives every document about the same score.
     """
     torch.set_num_threads(recipe.threads)
+    planned = planned or plan(teacher, [train, valid], recipe, latency)
+    inputs, schema = planned.inputs, planned.schema
     budget = Budget.parse(recipe.budget)
-    inputs, schema = learn_inputs(
-        train, missing=recipe.missing, categories=getattr(teacher, "categories", None), seed=recipe.seed
-    )
-    proposed = propose(inputs, train.n_features, budget, latency, effort=recipe.effort)
-    price = prices(inputs, budget, latency)
+    price = prices(inputs, budget, latency, schema)
 
     keep = (lambda _, make: make()) if space is None else space.array
     progress.stage("teacher scores", 1.0)
     train_scores = keep("teacher-train", lambda: teacher_scores(teacher, train))
+    if train_scores.std() <= LEAST_SPREAD * max(1.0, abs(float(train_scores.mean()))):
+        msg = (
+            f"the teacher's scores of {train.source} are all about {train_scores.mean():.6g};"
+            " expected scores that tell documents apart"
+        )
+        raise TeacherError(msg)
     progress.advance(0.5)
-    synthetic = (
-        synthetic_documents(teacher, train, recipe)
-        if not isinstance(teacher, ScoreTeacher)
-        else np.empty((0, train.n_features), np.float32)
-    )
+    no_synthetic = np.empty((0, train.n_features), np.float32)
+    synthetic = no_synthetic if isinstance(teacher, ScoreTeacher) else synthetic_documents(teacher, train, recipe)
     synthetic_scores = keep("teacher-synthetic", lambda: teacher.score(synthetic) if len(synthetic) else np.empty(0))
     progress.advance(1.0)
     lesson = prepare(inputs, train, train_scores, valid, synthetic, synthetic_scores)
+    costs = Costs(budget, inputs, schema, price, latency, valid.X, space)
 
-    school = School(lesson, inputs, schema, valid, budget, price, latency, recipe, space, progress)
+    def train_one(architecture: Architecture, seed: int) -> Trained:
+        progress.stage(f"train {architecture.name}" + (f", seed {seed}" if recipe.seeds > 1 else ""), 1.0)
+        return train_student(
+            architecture, lesson, inputs, schema, recipe,
+            seed=seed, prices=price, latency=latency, space=space, progress=progress,
+        )  # fmt: skip
+
     candidates = [
-        _train_to_budget(architecture, seed, school)
-        for architecture in proposed
+        _train_to_budget(architecture, seed, costs, train_one)
+        for architecture in planned.proposed
         for seed in range(recipe.seed, recipe.seed + recipe.seeds)
     ]
-    fitting = [c for c in candidates if c.cost <= TOLERANCE * _total(budget)]
+    fitting = [c for c in candidates if c.cost <= tolerance(budget) * budget.total]
     if not fitting:
-        least = min(c.cost for c in candidates)
-        nearest = (
-            Budget(n_bytes=int(least)) if budget.n_bytes is not None else Budget(float(f"{least:.3g}"), budget.batch)
-        )
+        nearest = budget.of(min(c.cost for c in candidates))
         msg = f"got a budget of {budget}; every student trained for it measures more: the nearest possible budget is {nearest}"
         raise BudgetImpossibleError(msg, str(nearest))
     chosen = max(fitting, key=lambda c: c.trained.valid)
     return Distilled(candidates, chosen, inputs, schema)
 
 
-def _total(budget: Budget) -> float:
-    return budget.us_per_doc if budget.us_per_doc is not None else float(budget.n_bytes or 0)
-
-
-@dataclass(frozen=True)
-class School:
-    """What every training of a run shares."""
-
-    lesson: Lesson
-    inputs: InputStage
-    schema: Schema
-    valid: RankingData
-    budget: Budget
-    prices: Prices
-    latency: LatencyModel
-    recipe: RankerRecipe
-    space: Workspace | None
-    progress: Progress
-
-    def remembered(self, name: str, measure: Callable[[], float]) -> float:
-        """Return a measurement, the same again when the run is resumed: choices follow from it."""
-        return measure() if self.space is None else float(self.space.json(f"measured-{name}", measure))
-
-
-def _train_to_budget(architecture: Architecture, seed: int, school: School) -> Candidate:
+def _train_to_budget(
+    architecture: Architecture, seed: int, costs: Costs, train: Callable[[Architecture, int], Trained]
+) -> Candidate:
     """Train, measure, and train again a little smaller where the measured cost misses the budget."""
-    current = _fit_target(architecture, school)
-    total = _total(school.budget)
+    current = costs.fit(architecture)
+    total = costs.budget.total
     for attempt in range(RETRIES + 1):
-        school.progress.stage(f"train {current.name}" + (f", seed {seed}" if school.recipe.seeds > 1 else ""), 1.0)
-        trained = train_student(
-            current, school.lesson, school.inputs, school.valid.n_features, school.recipe,
-            seed=seed, prices=school.prices, latency=school.latency, space=school.space, progress=school.progress,
-        )  # fmt: skip
-        candidate = _measured(trained, school)
-        if candidate.cost <= TOLERANCE * total or attempt == RETRIES:
-            return candidate
-        current = _smaller(current, total / candidate.cost)
+        trained = train(current, seed)
+        cost = costs.of(trained.network, f"{current.key}-seed{seed}")
+        predicted = costs.latency.predict(trained.network, costs.budget.batch).us_per_doc
+        if cost <= tolerance(costs.budget) * total or attempt == RETRIES:
+            return Candidate(trained, cost, predicted)
+        current = _smaller(current, total / cost)
     raise AssertionError
 
 
-def measured_us(
-    network: Network, X: NDArray[np.float32], batch: int, latency: LatencyModel, *, seconds: float = 0.6
-) -> float:
-    """Time a network on real documents, us for each document, the machine's drift since its calibration divided out.
-
-    Args:
-        network: to time.
-        X: float32 [n, n_features]; batches are cut from it in turn.
-        batch: documents in a call.
-        latency: time model, whose anchor the drift is measured by.
-        seconds: to spend.
-    """
-    scorer = RankScorer(
-        network, Schema(tuple(f"f{i}" for i in range(network.n_features)), (True,) * network.n_features)
-    )
-    batches = cycle(batches_of(enough_rows(X[:TIMED_ROWS], batch), batch))
-    return latency.anchored_us(lambda: scorer.score(next(batches)), seconds=seconds) / batch
-
-
-def _measured(trained: Trained, school: School) -> Candidate:
-    predicted = school.latency.predict(trained.network, school.budget.batch).us_per_doc
-    if school.budget.n_bytes is not None:
-        return Candidate(trained, float(len(to_bytes(trained.network, school.schema, metadata={}))), predicted)
-
-    def measure() -> float:
-        return measured_us(trained.network, school.valid.X, school.budget.batch, school.latency)
-
-    return Candidate(trained, school.remembered(f"{trained.architecture.key}-seed{trained.seed}", measure), predicted)
-
-
-def _fit_target(architecture: Architecture, school: School) -> Architecture:
-    """Correct a time target by what a random network of this very shape takes on these very documents."""
-    if school.budget.n_bytes is not None:
-        return architecture
-    batch, latency = school.budget.batch, school.latency
-    network = _random_like(architecture, school.inputs, school.prices, school.valid.n_features)
-
-    def measure() -> float:
-        return measured_us(network, school.valid.X, batch, latency) / latency.predict(network, batch).us_per_doc
-
-    ratio = school.remembered(f"{architecture.key}-random", measure)
-    if architecture.kind == "dense":
-        # A dense design has no slack to prune away: it is narrowed or widened to what was measured.
-        return _smaller(architecture, 1.0 / ratio) if ratio > 1.0 else architecture
-    return replace(architecture, target=architecture.target / float(np.clip(ratio, 0.7, 1.6)))
-
-
-def _random_like(architecture: Architecture, inputs: InputStage, price: Prices, n_features: int) -> Network:
-    rng = np.random.default_rng(0)
-    sizes = [inputs.n_slots, *architecture.widths, 1]
-    all_weights = sum(a * b for a, b in pairwise(sizes))
-    units = 0.7 * sum(sizes[1:])
-    left = max(architecture.target - price.fixed - 0.7 * float(price.slot.sum()) - units * price.unit, 0.0)
-    density = 1.0 if architecture.kind == "dense" else min(max(left / price.weight / all_weights, 0.01), 1.0)
-    layers: list[Layer] = []
-    for a, b in pairwise(sizes):
-        weight = rng.normal(size=(b, a)).astype(np.float32)
-        activation = Activation.IDENTITY if b == 1 else Activation.RELU6
-        bias = np.zeros(b, np.float32)
-        if architecture.kind == "dense":
-            layers.append(Dense(weight, bias, activation))
-        else:
-            weight[rng.random(weight.shape) >= density] = 0
-            layers.append(Sparse.from_dense(weight, bias, activation))
-    return Network(n_features, inputs, tuple(layers))
+def tolerance(budget: Budget) -> float:
+    """Share of the budget that a measured cost may reach: a time is measured to a few per cent, bytes are bytes."""
+    return 1.0 if budget.n_bytes is not None else TOLERANCE
 
 
 def _smaller(architecture: Architecture, factor: float) -> Architecture:
     """Aim lower: a sparse target shrinks by the factor, a dense network's widths by its square root."""
     if architecture.kind == "sparse":
         return replace(architecture, target=architecture.target * factor * 0.97)
-    widths = tuple(max(int(w * factor**0.5 * 0.97), 2) for w in architecture.widths)
-    return replace(architecture, widths=widths, target=architecture.target * factor)
+    first = max(min(int(architecture.widths[0] * factor**0.5), architecture.widths[0] - 1), 2)
+    return replace(architecture, widths=halving(first, len(architecture.widths)), target=architecture.target * factor)

@@ -9,6 +9,7 @@ import numpy as np
 from prunus.compress.distil import distil
 from prunus.compress.recipe import Effort, RankerRecipe, Silent
 from prunus.data.ranking import RankingData, offsets_from_qid
+from prunus.design import Budget
 from prunus.errors import DataError, SchemaError
 from prunus.extras import need
 from prunus.latency import LatencyModel
@@ -98,7 +99,7 @@ class DistilledRanker(_BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         else:
             train, valid = data, _ranking_data(eval_set[0], eval_set[1], eval_qid, eval_group, teacher)
         recipe = RankerRecipe(
-            budget=str(self.budget), effort=self.effort, seed=self.random_state, **(self.recipe or {})
+            budget=str(Budget.parse(self.budget)), effort=self.effort, seed=self.random_state, **(self.recipe or {})
         )
         latency = LatencyModel.load_or_calibrate()
         found = distil(teacher, train, valid, recipe, latency=latency, space=None, progress=Silent())

@@ -13,13 +13,13 @@ from prunus import __version__
 from prunus.bench import machine
 from prunus.bench.run import Comparison, Contestant
 from prunus.bench.run import compare as compare_times
-from prunus.compress.distil import Candidate, Distilled, distil, teacher_scores
+from prunus.compress.distil import Candidate, Distilled, distil, plan, teacher_scores
 from prunus.compress.recipe import Silent
 from prunus.compress.table import feature_rows, forest_sizes, layer_rows, quality_row, query_slices
 from prunus.compress.workspace import Workspace, digest, fingerprint
 from prunus.design import Budget
 from prunus.engine import file as model_file
-from prunus.errors import SchemaError
+from prunus.errors import CalibrationError, RecipeChangedError
 from prunus.latency import LatencyModel
 from prunus.metrics import PerQuery, ndcg
 from prunus.teacher.trees import TreeTeacher
@@ -37,6 +37,12 @@ if TYPE_CHECKING:
 
 BATCHES = (20, 128, 1000)
 """Documents in a call that the table is timed at."""
+
+IDENTITY_QUERIES = 50
+"""Training queries whose teacher scores tell one teacher from another."""
+
+SUFFIX = {"LightGBM": ".txt", "XGBoost": ".json", "CatBoost": ".cbm"}
+"""Of the forests that are written to be timed."""
 
 TIMED_ROWS = 20_000
 """Test documents that the timing cycles through: enough to leave the caches of a core."""
@@ -90,20 +96,18 @@ def compress_ranker(
     Raises:
         BudgetImpossibleError: no network meets the budget.
         RecipeChangedError: the directory holds a run with other inputs or settings.
-        SchemaError: the parts have different features.
+        DataError: the data cannot be used; see :func:`prunus.compress.distil.plan`.
         OutputError: a result cannot be written.
     """
     progress = progress or Silent()
-    for part in (valid, test):
-        if part.feature_names != train.feature_names:
-            msg = f"{part.source} has other features than {train.source}; expected the same names in the same order"
-            raise SchemaError(msg)
     space = Workspace(out)
+    latency = _latency(space, progress)
+    planned = plan(teacher, [train, valid, test], recipe, latency)
     space.claim(
         {
             "recipe": recipe.model_dump(),
             "inputs": {
-                "teacher": _identity(teacher),
+                "teacher": _identity(teacher, train),
                 "train": fingerprint(train),
                 "valid": fingerprint(valid),
                 "test": fingerprint(test),
@@ -111,9 +115,9 @@ def compress_ranker(
             "versions": {"prunus": __version__},
         }
     )
-    latency = _latency(space, progress)
+    latency.save(space.file("latency.json"))
     with space.seconds("distil"):
-        found = distil(teacher, train, valid, recipe, latency=latency, space=space, progress=progress)
+        found = distil(teacher, train, valid, recipe, latency=latency, space=space, progress=progress, planned=planned)
     chosen = found.chosen.trained
     progress.stage("verdict", 1.0)
     scores = space.array("teacher-test", lambda: teacher_scores(teacher, test))
@@ -140,19 +144,25 @@ def compress_ranker(
     return Result(scorer, verdict, values)
 
 
-def _identity(teacher: Teacher) -> str:
-    path = getattr(teacher, "path", None)
-    return digest(path.read_bytes()) if path is not None else teacher.name
+def _identity(teacher: Teacher, train: RankingData) -> str:
+    """Tell teachers apart by what they say, wherever they come from."""
+    rows = train.take_queries(np.arange(min(train.n_queries, IDENTITY_QUERIES)))
+    return digest(teacher.name, np.round(teacher_scores(teacher, rows), 9))
 
 
 def _latency(space: Workspace, progress: Progress) -> LatencyModel:
-    progress.stage("calibrate this CPU", 1.0)
     stored = space.file("latency.json")
     if stored.exists():
-        return LatencyModel.load(stored)
-    model = LatencyModel.load_or_calibrate(progress=progress.advance)
-    model.save(stored)
-    return model
+        try:
+            return LatencyModel.load(stored)
+        except CalibrationError as error:
+            msg = (
+                f"{space.path} holds a run of another CPU, instruction set or engine build ({error});"
+                " expected this one: choose another -o, or delete the directory"
+            )
+            raise RecipeChangedError(msg) from error
+    progress.stage("calibrate this CPU", 1.0)
+    return LatencyModel.load_or_calibrate(progress=progress.advance)
 
 
 def _quality(path: Path, test: RankingData, k: int) -> PerQuery:
@@ -189,8 +199,7 @@ def _rows(
         sizes = [*forest_sizes(teacher.n_trees), teacher.n_trees]
         for done, size in enumerate(sizes, start=1):
             forest = teacher if size == teacher.n_trees else teacher.smaller(size)
-            suffix = teacher.path.suffix if teacher.path is not None else ".txt"
-            path = space.file(f"forest-{size}{suffix}")
+            path = space.file(f"forest-{size}{SUFFIX[teacher.library]}")
             if not path.exists():
                 forest.save(path)
             scores = space.array(f"forest-{size}", partial(forest.score, test.X))
@@ -212,13 +221,7 @@ def _rows(
         )
     X = np.ascontiguousarray(test.X[:TIMED_ROWS])
     progress.stage("timing", 1.0)
-    timing = compare_times(
-        contestants,
-        X,
-        batches=BATCHES,
-        progress=lambda done, total: progress.advance(done / total),
-        tell=lambda _: None,
-    )
+    timing = compare_times(contestants, X, batches=BATCHES, progress=lambda done, total: progress.advance(done / total))
     for name, forest, path, quality in forests:
         rows.append(
             {
@@ -360,6 +363,7 @@ def _values(
         "timing": {"unavailable": timing.unavailable, "settings": timing.settings},
         "layers": layer_rows(network),
         "features": feature_rows(network, scorer.schema.feature_names),
+        "parity": found.chosen.trained.parity,
         "queries": query_slices(test, of_teacher, of_student),
         "training": {"history": history},
         "machine": machine.describe(),

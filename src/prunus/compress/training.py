@@ -9,9 +9,12 @@ import numpy as np
 import torch
 
 from prunus.compiler import compile_layers
+from prunus.design import Budget
 from prunus.distill.augment import draw
 from prunus.distill.loop import Loop, LoopSettings, TrainingSet
 from prunus.distill.losses import LossMix
+from prunus.engine.scorer import RankScorer, isas
+from prunus.errors import NetworkError
 from prunus.metrics import ndcg
 from prunus.prune.gradual import GradualPruning
 from prunus.prune.schedule import CubicSchedule
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
     from prunus.compress.recipe import RankerRecipe
     from prunus.compress.workspace import Workspace
-    from prunus.data.ranking import RankingData
+    from prunus.data.ranking import RankingData, Schema
     from prunus.design import Architecture
     from prunus.engine.network import InputStage, Network
     from prunus.latency import LatencyModel, Prices
@@ -30,6 +33,12 @@ if TYPE_CHECKING:
 
 MAX_SYNTHETIC = 2_000_000
 """Synthetic documents in the pool at most: their teacher scores are computed once and cost most of the preparation."""
+
+PARITY = 1e-4
+"""Scores of the engine and of the torch student may differ by this times max(1, |score|)."""
+
+PARITY_ROWS = 5000
+"""Validation documents that parity is proved on."""
 
 STAGING_ROWS = 65_536
 """Documents staged at a time, so that the copies in between stay small."""
@@ -81,6 +90,7 @@ class Trained:
         network: as the engine runs it, scores on the teacher's scale.
         valid: validation nDCG.
         history: one record an epoch.
+        parity: instruction set -> largest difference to the torch student, as a share of max(1, |score|).
     """
 
     architecture: Architecture
@@ -88,6 +98,7 @@ class Trained:
     network: Network
     valid: float
     history: list[dict[str, Any]]
+    parity: dict[str, float]
 
 
 def staged(inputs: InputStage, X: NDArray[np.float32]) -> torch.Tensor:
@@ -116,9 +127,11 @@ def synthetic_documents(teacher: Teacher, train: RankingData, recipe: RankerReci
     n = min(round(recipe.synthetic_docs * train.n_docs), MAX_SYNTHETIC)
     if recipe.augmentation == "none" or n == 0:
         return np.empty((0, train.n_features), np.float32)
-    with np.errstate(invalid="ignore"):
-        low, high = np.nanmin(train.X, axis=0), np.nanmax(train.X, axis=0)
-    midpoints = teacher.midpoints(np.nan_to_num(low), np.nan_to_num(high))
+    lacking = np.isnan(train.X)
+    low = np.where(lacking, np.inf, train.X).min(axis=0)
+    high = np.where(lacking, -np.inf, train.X).max(axis=0)
+    empty = lacking.all(axis=0)
+    midpoints = teacher.midpoints(np.where(empty, 0, low), np.where(empty, 0, high))
     if midpoints is None:
         return np.empty((0, train.n_features), np.float32)
     return draw(recipe.augmentation, train.X, midpoints, n, np.random.default_rng([recipe.seed, 1]))
@@ -175,7 +188,7 @@ def train_student(
     architecture: Architecture,
     lesson: Lesson,
     inputs: InputStage,
-    n_features: int,
+    schema: Schema,
     recipe: RankerRecipe,
     *,
     seed: int,
@@ -190,7 +203,7 @@ def train_student(
         architecture: what to train.
         lesson: what to learn from.
         inputs: the input stage.
-        n_features: columns of the raw features.
+        schema: of the raw features.
         recipe: settings.
         seed: of first weights and order.
         prices: of a sparse network's parts, in the unit of the architecture's target.
@@ -214,22 +227,62 @@ def train_student(
     )
     loop.callbacks = [_Report(progress)]
     if architecture.kind == "sparse":
-        total = loop.total_steps
-        start, end = int(PRUNE_FROM * total), max(int(PRUNE_TO * total), int(PRUNE_FROM * total) + 1)
+        last = max(loop.total_steps - 1, 1)
+        start = min(int(PRUNE_FROM * last), last - 1)
+        end = max(int(PRUNE_TO * last), start + 1)
         schedule = CubicSchedule(start, end, max((end - start) // PRUNINGS, 1))
         loop.callbacks = [GradualPruning(schedule, prices, architecture.target), _Report(progress)]
     best = loop.run()
-    network = to_network(best, lesson, inputs, n_features, latency)
-    return Trained(architecture, seed, network, validate(best), loop.history)
+    batch = Budget.parse(recipe.budget).batch
+    network, scale, shift = to_network(best, lesson, inputs, schema.n_features, latency, batch)
+    with torch.no_grad():
+        expected = best(lesson.valid_z[:PARITY_ROWS]).numpy().astype(np.float64) * scale + shift
+    parity = check_parity(network, schema, lesson.valid.X[:PARITY_ROWS], expected)
+    return Trained(architecture, seed, network, validate(best), loop.history, parity)
+
+
+def check_parity(
+    network: Network, schema: Schema, X: NDArray[np.float32], expected: NDArray[np.float64]
+) -> dict[str, float]:
+    """Prove that the compiled network gives the student's scores, on every instruction set that this CPU has.
+
+    Args:
+        network: compiled.
+        schema: of the raw features.
+        X: float32 [n, n_features].
+        expected: float64 [n], the torch student's scores on the teacher's scale.
+
+    Returns:
+        Instruction set -> largest difference, as a share of max(1, |score|).
+
+    Raises:
+        NetworkError: a score differs by more than 1e-4 x max(1, |score|).
+    """
+    found = {}
+    for isa in isas():
+        scores = RankScorer(network, schema, isa=isa).score(X)
+        found[isa] = float((np.abs(scores - expected) / np.maximum(1.0, np.abs(expected))).max(initial=0.0))
+        if not found[isa] <= PARITY:
+            msg = f"the compiled network's scores on {isa} differ from the student's by {found[isa]:.2g}; expected {PARITY:g} at most: please report this"
+            raise NetworkError(msg)
+    return found
 
 
 def to_network(
-    model: MLP, lesson: Lesson, inputs: InputStage, n_features: int, latency: LatencyModel | None
-) -> Network:
+    model: MLP,
+    lesson: Lesson,
+    inputs: InputStage,
+    n_features: int,
+    latency: LatencyModel | None,
+    batch: int,
+) -> tuple[Network, float, float]:
     """Bring a student's scores onto the teacher's scale and compile it.
 
     The scale is the least-squares line through (student score, teacher score) over the training documents, folded into
     the last layer; a positive slope keeps the order, so a slope that is not positive is left out.
+
+    Returns:
+        The network, and the (scale, shift) from the student's own scores to the teacher's scale.
     """
     with torch.no_grad():
         scores = torch.cat([model(part) for part in lesson.data.z.split(STAGING_ROWS)]).numpy().astype(np.float64)
@@ -239,5 +292,6 @@ def to_network(
     if slope <= 0:
         slope = 1.0
     shift = float(target.mean()) - slope * float(scores.mean())
-    layers = model.layers(scale=slope * lesson.deviation, shift=shift * lesson.deviation + lesson.mean)
-    return compile_layers(n_features, inputs, layers, latency=latency)
+    scale, offset = slope * lesson.deviation, shift * lesson.deviation + lesson.mean
+    layers = model.layers(scale=scale, shift=offset)
+    return compile_layers(n_features, inputs, layers, latency=latency, batch=batch), scale, offset

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def digest(*parts: object) -> str:
-    """Hash of arrays, bytes and plain values."""
+    """Hash of arrays and plain values, each told apart from the next."""
     h = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
@@ -32,21 +32,21 @@ def digest(*parts: object) -> str:
             h.update(
                 np.ascontiguousarray(part).view(np.uint8).data if part.dtype != object else str(part.tolist()).encode()
             )
-        elif isinstance(part, bytes):
-            h.update(part)
         else:
-            h.update(json.dumps(part, sort_keys=True, default=str).encode())
+            h.update(json.dumps(part, sort_keys=True, default=str).encode() + b"\0")
     return h.hexdigest()[:16]
 
 
 def fingerprint(data: RankingData) -> str:
-    """Hash of documents, labels, queries and feature names."""
+    """Hash of documents, labels, queries, feature names, users and scores that came with them."""
+    absent = np.empty(0)
     return digest(
         data.X,
         data.y,
         data.offsets,
         list(data.feature_names),
-        data.teacher_scores if data.teacher_scores is not None else "",
+        absent if data.teacher_scores is None else data.teacher_scores,
+        absent if data.users is None else np.asarray(data.users).astype(str),
     )
 
 

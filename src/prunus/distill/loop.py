@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from prunus.student.mlp import MLP
 
 
+LEAST_STEPS = 24
+"""Optimiser steps of an epoch at least, where there are so many queries: small sets need small batches to get anywhere."""
+
+
 @dataclass(frozen=True)
 class TrainingSet:
     """What a student learns from, staged and standardised.
@@ -54,11 +58,12 @@ class LoopSettings:
 
     Attributes:
         epochs: passes over the real documents.
-        batch_docs: real documents a step, about (whole queries).
+        batch_docs: real documents a step, about (whole queries); fewer where an epoch would have under 24 steps.
         synthetic_share: synthetic documents a step, as a share of the real ones.
         learning_rate: peak of the schedule (linear warm-up over 5 % of the steps, then a half cosine to 1 %).
         weight_decay: decoupled, as in AdamW.
-        average: weights are averaged exponentially over about this many steps; the average is what is kept.
+        average: weights are averaged exponentially over about this many steps, at most a tenth of all; the average is
+            what is kept.
         mix: the loss.
         seed: of the order of the documents.
     """
@@ -139,7 +144,7 @@ class Loop:
     def _batch_bounds(self) -> list[tuple[int, int]]:
         n_queries = len(self.data.offsets) - 1
         docs = int(self.data.offsets[-1])
-        steps = max(round(docs / self.settings.batch_docs), 1)
+        steps = max(round(docs / self.settings.batch_docs), LEAST_STEPS)
         cuts = np.linspace(0, n_queries, min(steps, n_queries) + 1).round().astype(int)
         return [(int(a), int(b)) for a, b in itertools.pairwise(cuts)]
 
@@ -173,7 +178,9 @@ class Loop:
         rng = np.random.default_rng([self.settings.seed, self.epoch])
         order = rng.permutation(len(self.data.offsets) - 1)
         pool = len(self.data.synthetic_teacher)
-        n_synthetic = round(self.settings.synthetic_share * self.settings.batch_docs) if pool else 0
+        per_step = self.data.offsets[-1] / len(self.batches)
+        n_synthetic = round(self.settings.synthetic_share * per_step) if pool else 0
+        average = max(min(self.settings.average, self.total_steps // 10), 1)
         total = 0.0
         self.model.train()
         for first, last in self.batches:
@@ -185,9 +192,7 @@ class Loop:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
-            weight = (
-                min(1.0 / self.settings.average, 1.0) if self.step > self.settings.average else 1.0 / (self.step + 1)
-            )
+            weight = 1.0 / min(average, self.step + 1)
             torch._foreach_lerp_(self.averaged, [p.detach() for p in self.model.parameters()], weight)
             total += float(loss.detach())
             for callback in self.callbacks:

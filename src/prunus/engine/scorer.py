@@ -25,6 +25,11 @@ Frame: TypeAlias = Any
 """A frame of pandas, Polars or Arrow: anything with ``columns`` or ``column_names``; none of them is imported here."""
 
 
+def isas() -> list[str]:
+    """Instruction sets that this build has and this CPU runs, the best first."""
+    return list(_native.isas())
+
+
 def choose_isa(name: str | None = None) -> str:
     """Return the instruction set to score with: the one asked for, else ``PRUNUS_ISA``, else the best of this CPU.
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from prunus.prune.magnitude import cost, saliency, select
+from prunus.prune.mask import Mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,9 +76,9 @@ class GradualPruning:
         scores = saliency([w.detach().numpy() for w in weights], curvatures)
         kept = select(scores, [mask.numpy() > 0 for mask in model.masks], self.prices, level)
         with torch.no_grad():
-            for mask, new, weight in zip(model.masks, kept, weights, strict=True):
-                mask.copy_(torch.from_numpy(new))
-                weight.mul_(mask)
+            for buffer, mask, weight in zip(model.masks, map(Mask, kept), weights, strict=True):
+                buffer.copy_(torch.from_numpy(mask.kept))
+                weight.mul_(buffer)
 
     def on_epoch(self, loop: Loop) -> None:
         """Forget the best epoch while the masks still move: it was another network."""

@@ -85,7 +85,7 @@ def alive(kept: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
 
     Returns:
         The same masks, with the dead weights cleared. (A unit that reads nothing is a constant; the weights that read
-        it are cleared too, since the constant moves into the bias.)
+        it are cleared too, and what the constant gave is learned again by the biases while training goes on.)
     """
     masks = [mask.copy() for mask in kept]
     while True:
