@@ -53,17 +53,12 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def by_layer(weights: Any, curvatures: Any) -> list[Any]:  # noqa: ANN401
-    """Score with one curvature for each layer."""
-    return [0.5 * np.square(w.astype(np.float64)) * g[g > 0].mean() for w, g in zip(weights, curvatures, strict=True)]
-
-
 def magnitude(weights: Any, _curvatures: Any) -> list[Any]:  # noqa: ANN401
     """Score with the square of the weight alone."""
     return [np.square(w.astype(np.float64)) for w in weights]
 
 
-SCORES = {"gauss-newton": gradual.saliency, "gauss-newton by layer": by_layer, "magnitude": magnitude}
+SCORES = {"gauss-newton": gradual.saliency, "magnitude": magnitude}
 
 
 def main() -> None:
