@@ -46,7 +46,6 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     ],
     "pruning": [
         {"score": "gauss-newton"},
-        {"score": "gauss-newton by layer"},
         {"score": "magnitude"},
         {"score": "dense"},
     ],
