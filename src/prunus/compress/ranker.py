@@ -14,6 +14,7 @@ from prunus.bench import machine
 from prunus.bench.run import Comparison, Contestant
 from prunus.bench.run import compare as compare_times
 from prunus.compress.distil import Candidate, Distilled, distil, plan, teacher_scores
+from prunus.compress.measure import TIMED_ROWS
 from prunus.compress.recipe import Silent
 from prunus.compress.table import feature_rows, forest_sizes, layer_rows, quality_row, query_slices
 from prunus.compress.workspace import Workspace, digest, fingerprint
@@ -43,9 +44,6 @@ IDENTITY_QUERIES = 50
 
 SUFFIX = {"LightGBM": ".txt", "XGBoost": ".json", "CatBoost": ".cbm"}
 """Of the forests that are written to be timed."""
-
-TIMED_ROWS = 20_000
-"""Test documents that the timing cycles through: enough to leave the caches of a core."""
 
 
 @dataclass(frozen=True)
