@@ -10,7 +10,7 @@ import torch
 
 from prunus.compress.measure import Costs
 from prunus.compress.training import Progress, Trained, prepare, synthetic_documents, train_student
-from prunus.design import Architecture, Budget, halving, prices, propose
+from prunus.design import WIDEST, Architecture, Budget, halving, prices, propose
 from prunus.errors import BudgetImpossibleError, EmptyDataError, SchemaError, TeacherError
 from prunus.student.inputs import learn_inputs
 from prunus.teacher.scores import ScoreTeacher
@@ -197,7 +197,7 @@ def distil(
     synthetic_scores = keep("teacher-synthetic", lambda: teacher.score(synthetic) if len(synthetic) else np.empty(0))
     progress.advance(1.0)
     lesson = prepare(inputs, train, train_scores, valid, synthetic, synthetic_scores)
-    costs = Costs(budget, inputs, schema, price, latency, valid.X, space)
+    costs = Costs(budget, inputs, schema, price, latency, valid.X, space, WIDEST[recipe.effort])
 
     def train_one(architecture: Architecture, seed: int) -> Trained:
         progress.stage(f"train {architecture.name}" + (f", seed {seed}" if recipe.seeds > 1 else ""), 1.0)

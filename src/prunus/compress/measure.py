@@ -63,6 +63,7 @@ class Costs:
         latency: LatencyModel,
         X: NDArray[np.float32],
         space: Workspace | None,
+        widest: int,
     ) -> None:
         """Set up.
 
@@ -74,9 +75,10 @@ class Costs:
             latency: time model of this CPU.
             X: float32 [n, n_features], documents to time on.
             space: where measurements are remembered, or None.
+            widest: first hidden layer of a dense student at most.
         """
         self.budget, self.inputs, self.schema, self.prices = budget, inputs, schema, prices
-        self.latency, self.X, self.space = latency, X, space
+        self.latency, self.X, self.space, self.widest = latency, X, space, widest
 
     def of(self, network: Network, name: str) -> float:
         """Cost of a network: bytes of its file, or measured us for each document."""
