@@ -123,7 +123,8 @@ class Costs:
                 break
             ratio = measured[first] / self._predicted(widths)
             first = max(
-                (n for n in range(2, self.widest + 1) if self._predicted(halving(n, n_layers)) * ratio <= target), default=2
+                (n for n in range(2, self.widest + 1) if self._predicted(halving(n, n_layers)) * ratio <= target),
+                default=2,
             )
         inside = [n for n, us in measured.items() if us <= target]
         best = max(inside) if inside else min(measured)
