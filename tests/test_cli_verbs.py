@@ -118,14 +118,17 @@ def test_without_typer_the_extra_is_named(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("cache")
 def test_design_predicts_times(world: World) -> None:
     """Each proposed student has a predicted time at each batch size, about the budget at the budget's own."""
-    args = ("rank", "design", "--train", world["train.parquet"], "--teacher", world["teacher.txt"], "--budget", "1us")
+    files = ("--train", world["train.parquet"], "--teacher", world["teacher.txt"])
+    args = ("rank", "design", *files, "--budget", "0.1us")
     values = run(*args, "--json").json()
     assert {row["kind"] for row in values["architectures"]} == {"dense", "sparse"}
     for row in values["architectures"]:
         assert set(row["us_per_doc"]) == BATCHES
-        assert 0 < row["us_per_doc"]["128"] <= 1.0
+        assert 0 < row["us_per_doc"]["128"] <= 0.12
     text = run(*args)
     assert values["architectures"][0]["name"] in text.out
+    generous = run("rank", "design", *files, "--budget", "50us", "--json").json()
+    assert {row["kind"] for row in generous["architectures"]} == {"dense"}, "nothing is pruned for such a budget"
 
 
 def test_teach_trains_once(world: World, tmp_path: Path) -> None:

@@ -506,7 +506,7 @@ def test_log_ticks_lie_inside_and_rise(low, ratio, about):
     ticks = svg.log_ticks(low, low * ratio, about)
     assert all(low * 0.998 <= tick <= low * ratio * 1.002 for tick in ticks)
     assert ticks == sorted(set(ticks))
-    assert len(ticks) <= max(about + 1, math.log10(ratio) + 1)
+    assert len(ticks) <= max(about + 1, math.log10(ratio * 1.005) + 1)  # ends are met to two parts in a thousand
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(2, 9))
