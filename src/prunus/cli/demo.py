@@ -43,7 +43,7 @@ def demo(
     teacher: Annotated[
         Path | None, typer.Option("--teacher", metavar="FILE", help="Your teacher instead of one trained here.")
     ] = None,
-    budget: Annotated[str, typer.Option("--budget", help="As for `rank compress`.")] = "0.3us",
+    budget: Annotated[str, typer.Option("--budget", help="As for `rank compress`.")] = "0.15us",
     queries: Annotated[
         int,
         typer.Option(
