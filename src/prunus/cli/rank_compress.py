@@ -48,7 +48,7 @@ def compress(
     ] = None,
     test: Annotated[
         list[str] | None,
-        typer.Option("--test", metavar="FILE", help="Documents of the verdict; used once, for one model."),
+        typer.Option("--test", metavar="FILE", help="Documents of the verdict; they choose nothing."),
     ] = None,
     split_valid: Annotated[
         float | None,

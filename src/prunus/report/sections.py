@@ -62,7 +62,7 @@ def verdict(run: Run) -> Markup:
             else ""
         )
         facts.append(
-            f"Paired by query: {form.counted(test.queries, 'test query', 'test queries')}{groups}, opened once, for this model."
+            f"Paired by query: {form.counted(test.queries, 'test query', 'test queries')}{groups}; students were chosen on validation data."
         )
     if test.queries_for_80_power is not None and test.outcome == "inconclusive":
         facts.append(
