@@ -105,19 +105,27 @@ class Budget:
         return f"{self.n_bytes}B" if self.n_bytes is not None else f"{self.us_per_doc:.6g}us@{self.batch}"
 
 
+Kind = Literal["sparse", "dense", "int8", "block"]
+"""Kinds of student."""
+
+
 @dataclass(frozen=True)
 class Architecture:
     """One student worth training.
 
     Attributes:
-        kind: ``sparse`` starts wide and is pruned down to the budget; ``dense`` is as small as the budget.
+        kind: ``sparse`` and ``block`` start wide and are pruned down to the budget, weight by weight in float32 or by
+            blocks of four neighbouring inputs in int8; ``dense`` and ``int8`` are as small as the budget.
         widths: units of the hidden layers.
         target: what it is to cost, in the budget's unit (us for each document, or bytes).
+        first: kernel family of the first layer of an ``int8`` or ``block`` student; ``f32`` leaves it in float32 (pruned
+            weight by weight in a ``block`` student). The last layer is always float32.
     """
 
-    kind: Literal["sparse", "dense"]
+    kind: Kind
     widths: tuple[int, ...]
     target: float
+    first: Literal["int8", "f32"] = "int8"
 
     @property
     def key(self) -> str:
@@ -126,8 +134,9 @@ class Architecture:
 
     @property
     def name(self) -> str:
-        """Kind and widths, as in ``sparse 128x64x32``."""
-        return f"{self.kind} {'x'.join(map(str, self.widths))}"
+        """Kind and widths, as in ``sparse 128x64x32``; a float32 first layer is named."""
+        mixed = "-f32first" if self.kind in ("int8", "block") and self.first == "f32" else ""
+        return f"{self.kind}{mixed} {'x'.join(map(str, self.widths))}"
 
 
 def prices(inputs: InputStage, budget: Budget, latency: LatencyModel, schema: Schema) -> Prices:

@@ -64,12 +64,14 @@ class Prices:
         weight: one stored weight.
         unit: one unit (its bias, activation and store).
         slot: float64 [n_slots], each input slot.
+        block: one stored block of four neighbouring int8 weights.
     """
 
     fixed: float
     weight: float
     unit: float
     slot: NDArray[np.float64]
+    block: float = 0.0
 
 
 def _terms(shape: NetworkShape) -> NDArray[np.float64]:
