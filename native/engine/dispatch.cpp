@@ -9,8 +9,10 @@ std::vector<const Isa*> detect() {
     // These builtins also ask whether the operating system saves the registers (XCR0).
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl"))
+        __builtin_cpu_supports("avx512vl")) {
+        if (__builtin_cpu_supports("avx512vnni")) found.push_back(&avx512vnni::isa);
         found.push_back(&avx512::isa);
+    }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&avx2::isa);
 #endif
     found.push_back(&scalar::isa);

@@ -24,5 +24,8 @@ extern const Isa isa;
 namespace avx512 {
 extern const Isa isa;
 }
+namespace avx512vnni {
+extern const Isa isa;
+}
 
 }  // namespace prunus

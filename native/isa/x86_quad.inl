@@ -1,4 +1,4 @@
-// Four documents in a 128-bit register, for batches of 1 to 4: included by avx2.cpp and avx512.cpp, which compile it
+// Four documents in a 128-bit register, for batches of 1 to 4: included by avx2.cpp and avx512.inl, which compile it
 // with their own instructions. A 512-bit multiply-add on 4 documents would take 2 to 4 times as long on Zen 4.
 struct Quad {
     static constexpr int lanes = 4;
