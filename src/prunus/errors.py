@@ -57,6 +57,10 @@ class NetworkError(PrunusError, ValueError):
     """The arrays do not describe a network that the engine can run."""
 
 
+class EnsembleError(NetworkError):
+    """The arrays do not describe trees that the engine can run."""
+
+
 class ModelFileError(PrunusError, ValueError):
     """A model file is truncated, damaged, foreign, or holds what cannot run."""
 
