@@ -10,7 +10,7 @@ import pytest
 from latency_models import round_numbers
 from prunus.data.ranking import Schema
 from prunus.design import Architecture, Budget, cheapest, largest_dense, prices, propose, typical_network
-from prunus.engine.network import InputStage, NetworkShape, SlotKind
+from prunus.engine.network import InputStage, LayerShape, NetworkShape, SlotKind
 from prunus.errors import BudgetError, BudgetImpossibleError
 
 SCHEMA = Schema(tuple(f"f{i}" for i in range(30)))
@@ -71,7 +71,7 @@ def test_proposals_keep_the_budget(text: str, effort: str) -> None:
     for a in found:
         if a.kind == "dense" and budget.us_per_doc is not None:
             sizes = [30, *a.widths, 1]
-            layers = tuple((x, y, x * y, False) for x, y in itertools.pairwise(sizes))
+            layers = tuple(LayerShape(x, y, x * y, "dense") for x, y in itertools.pairwise(sizes))
             shape = NetworkShape(30, 30, 8, 30, 15, layers)
             assert model.predict(shape, budget.batch).us_per_doc <= total
 

@@ -43,7 +43,7 @@ def test_prices_add_up_to_a_prediction(batch: int) -> None:
     rng = np.random.default_rng(5)
     for _ in range(20):
         network = random_network(rng)
-        shape = replace(network.shape, layers=tuple((a, b, n, True) for a, b, n, _ in network.shape.layers))
+        shape = replace(network.shape, layers=tuple(x._replace(kind="sparse") for x in network.shape.layers))
         prices = model.prices(network.inputs, batch)
         units = sum(b for _, b, _, _ in shape.layers)
         stored = sum(n for _, _, n, _ in shape.layers)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from prunus.engine.file import to_bytes
-from prunus.engine.network import Activation, Dense, Network, NetworkShape, SlotKind, Sparse, count_groups
+from prunus.engine.network import Activation, Dense, LayerShape, Network, NetworkShape, SlotKind, Sparse, count_groups
 from prunus.errors import BudgetError, BudgetImpossibleError
 from prunus.latency import Prices
 
@@ -164,7 +164,7 @@ def _fixed_bytes(inputs: InputStage, schema: Schema) -> float:
 def _shape(inputs: InputStage, n_features: int, widths: tuple[int, ...]) -> NetworkShape:
     """Return the shape of a dense network."""
     sizes = [inputs.n_slots, *widths, 1]
-    layers = tuple((a, b, a * b, False) for a, b in itertools.pairwise(sizes))
+    layers = tuple(LayerShape(a, b, a * b, "dense") for a, b in itertools.pairwise(sizes))
     read = np.unique(inputs.feature)
     n_log = int((inputs.kind == SlotKind.LOG).sum())
     return NetworkShape(n_features, len(read), count_groups(read), inputs.n_slots, n_log, layers)

@@ -77,8 +77,8 @@ class Prices:
 def _terms(shape: NetworkShape) -> NDArray[np.float64]:
     """The terms of the module's formula; the engine runs the last layer as one sparse row, whatever its kernel."""
     rows = stored = dense = 0
-    for number, (_, n_out, weights, sparse) in enumerate(shape.layers):
-        if sparse or number == len(shape.layers) - 1:
+    for number, (_, n_out, weights, kind) in enumerate(shape.layers):
+        if kind == "sparse" or number == len(shape.layers) - 1:
             rows, stored = rows + n_out, stored + weights
         else:
             dense += weights

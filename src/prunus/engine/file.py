@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from prunus.engine.network import Layer
+
 __all__ = ["CHECK_ROWS", "CHECK_TOLERANCE", "check_rows", "load", "read_header", "save", "to_bytes", "write_atomically"]
 
 CHECK_ROWS = 8
@@ -188,11 +190,15 @@ def check_rows(network: Network, schema: Schema) -> NDArray[np.float32]:
     return rows
 
 
-def _layer_kind(layer: Dense | Sparse) -> str:
-    return "sparse" if isinstance(layer, Sparse) else "dense"
+def _layer_kind(layer: Layer) -> str:
+    kind = layer.shape.kind
+    if kind not in _TENSORS_OF_LAYER:
+        msg = f"got a layer of kind {kind}; expected one that a model file holds: {', '.join(_TENSORS_OF_LAYER)}"
+        raise NetworkError(msg)
+    return kind
 
 
-def _describe(layer: Dense | Sparse) -> dict[str, object]:
+def _describe(layer: Layer) -> dict[str, object]:
     return {
         "kind": _layer_kind(layer),
         "activation": Activation(layer.activation).name.lower(),

@@ -1,5 +1,8 @@
 """The slow twin of the native engine, in NumPy: the meaning of a :class:`~prunus.engine.network.Network`, in float64.
 
+Layers of int8 weights are taken step by step in their own types instead, with every rounding where
+:mod:`~prunus.engine.int8` writes it, so that integers are compared with integers.
+
 Nothing here is fast and nothing is clever. The native kernels are held against it in the tests, and a model file's
 check scores come from it.
 """
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prunus.engine.network import Activation, SlotKind
+from prunus.engine.network import Activation, BlockInt8, DenseInt8, SlotKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,6 +83,51 @@ def activate(h: NDArray[np.float64], activation: Activation) -> NDArray[np.float
     return h
 
 
+def fma(a: NDArray[np.float32], b: NDArray[np.float32], c: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a b + c, rounded once, to the nearest float32 (half to even).
+
+    In float64 the product is exact and the sum is not, so its last bit is made odd wherever something was cut off: an
+    odd float64 never lies halfway between two float32, and rounds to the same side as the exact number.
+
+    Args:
+        a: any shape.
+        b: any shape that broadcasts with it.
+        c: likewise.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        product, c64 = np.broadcast_arrays(a.astype(np.float64) * b, np.asarray(c, np.float64))
+        total = np.asarray(product + c64)
+        part = total - product
+        error = (product - (total - part)) + (c64 - part)  # exact (Knuth's TwoSum)
+        even = (total.view(np.int64) & 1) == 0
+        odd = np.where((error != 0) & even, np.nextafter(total, np.copysign(np.inf, error)), total)
+        return np.where(np.isfinite(total), odd, total).astype(np.float32)
+
+
+def quantize(layer: DenseInt8 | BlockInt8, h: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Round a layer's inputs to bytes: q = clamp(rint(fma(h, s, z)), 0, 255), NaN to 0.
+
+    Args:
+        layer: its input_scale s and input_zero z.
+        h: float32, any shape.
+    """
+    steps = fma(h, np.asarray(layer.input_scale, np.float32), np.asarray(layer.input_zero, np.float32))
+    return np.clip(np.rint(np.where(np.isnan(steps), 0, steps)), 0, 255).astype(np.uint8)
+
+
+def integer_sums(layer: DenseInt8 | BlockInt8, h: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the sums over the inputs, which are exact.
+
+    Args:
+        layer: a layer of int8 weights.
+        h: float32 [n_docs, n_inputs].
+
+    Returns:
+        int64 [n_docs, n_outputs]; each fits int32.
+    """
+    return quantize(layer, h).astype(np.int64) @ layer.steps().astype(np.int64).T
+
+
 def score(network: Network, X: NDArray[np.float32]) -> NDArray[np.float32]:
     """Score documents, slowly and obviously.
 
@@ -92,7 +140,11 @@ def score(network: Network, X: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     h = input_stage(network.inputs, X)
     for layer in network.layers:
-        h = activate(h @ layer.dense_weight().astype(np.float64).T + layer.bias, layer.activation)
+        if isinstance(layer, DenseInt8 | BlockInt8):
+            sums = integer_sums(layer, h.astype(np.float32))
+            h = activate(fma(sums.astype(np.float32), layer.scale, layer.bias).astype(np.float64), layer.activation)
+        else:
+            h = activate(h @ layer.dense_weight().astype(np.float64).T + layer.bias, layer.activation)
     with np.errstate(over="ignore"):
         return h[:, 0].astype(np.float32)
 
