@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from prunus import _native
 from prunus.data.ranking import Schema
+from prunus.engine.documents import checked_out, to_matrix
 from prunus.engine.network import Sparse
-from prunus.errors import ColumnError, DataError, InstructionSetError, NetworkError, SchemaError
+from prunus.errors import DataError, InstructionSetError, NetworkError, SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
+    from prunus.engine.documents import Frame
     from prunus.engine.network import Network
 
 _array_type, _empty = np.ndarray, np.empty  # looked up once: a call on one document takes 0.3 us in all
 _FORCED = os.environ.get("PRUNUS_ISA")  # read once: a process scores with one instruction set from start to end
-Frame: TypeAlias = Any
-"""A frame of pandas, Polars or Arrow: anything with ``columns`` or ``column_names``; none of them is imported here."""
 
 
 def isas() -> list[str]:
@@ -77,8 +77,23 @@ def _pack(network: Network, schema: Schema, isa: str) -> _native.Network:
         raise NetworkError(msg) from error
 
 
+class _Live:
+    """One whole model as a call sees it; :meth:`RankScorer.swap` replaces the reference to it, never a part of it."""
+
+    __slots__ = ("asked_isa", "metadata", "native", "network", "read", "run", "schema")
+
+    def __init__(self, network: Network, schema: Schema, metadata: dict[str, Any], asked_isa: str | None) -> None:
+        self.network = network
+        self.schema = schema
+        self.metadata = metadata
+        self.asked_isa = asked_isa
+        self.native = _pack(network, schema, choose_isa(asked_isa))
+        self.run = self.native.score
+        self.read = tuple(int(f) for f in network.features_read)
+
+
 class RankScorer:
-    """Scores documents with a network; thread-safe, picklable, usable after a fork.
+    """Scores documents with a network; thread-safe, picklable, usable after a fork, replaceable while it scores.
 
     Args:
         network: what to run.
@@ -90,11 +105,6 @@ class RankScorer:
         SchemaError: the schema does not fit the network.
         NetworkError: the engine cannot run the network.
         InstructionSetError: the instruction set is not in this build or not on this CPU.
-
-    Attributes:
-        network: the network.
-        schema: the schema.
-        metadata: the metadata.
     """
 
     def __init__(
@@ -106,38 +116,84 @@ class RankScorer:
                 " expected one name for each column"
             )
             raise SchemaError(msg)
-        self.network = network
-        self.schema = schema
-        self.metadata: dict[str, Any] = dict(metadata or {})
-        self._asked_isa = isa
-        self._native = _pack(network, schema, choose_isa(isa))
-        self._run = self._native.score
-        self._read = tuple(int(f) for f in network.features_read)
+        # The one mutable attribute. Each method reads it once, so that a swap cannot come in between two halves of it.
+        self._live = _Live(network, schema, dict(metadata or {}), isa)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The instruction set is chosen anew where the pickle is read, unless one was asked for.
-        return _restore, (self.network, self.schema, self.metadata, self._asked_isa)
+        live = self._live
+        return _restore, (live.network, live.schema, live.metadata, live.asked_isa)
 
     def __repr__(self) -> str:
+        live = self._live
         return (
-            f"RankScorer({len(self._read)} of {self.schema.n_features} features read,"
-            f" {self.network.nonzeros} weights, {self.isa})"
+            f"RankScorer({len(live.read)} of {live.schema.n_features} features read,"
+            f" {live.network.nonzeros} weights, {live.native.isa})"
         )
+
+    @property
+    def network(self) -> Network:
+        """The network that scores now."""
+        return self._live.network
+
+    @property
+    def schema(self) -> Schema:
+        """The schema of the model that scores now."""
+        return self._live.schema
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What stood beside the model in its file."""
+        return self._live.metadata
 
     @property
     def isa(self) -> str:
         """Instruction set that this scorer runs on."""
-        return self._native.isa
+        return self._live.native.isa
+
+    @property
+    def _native(self) -> _native.Network:
+        return self._live.native
 
     @property
     def features_used(self) -> tuple[str, ...]:
         """Names of the features that the model reads; no other needs to be computed."""
-        return tuple(self.schema.feature_names[f] for f in self._read)
+        live = self._live
+        return tuple(live.schema.feature_names[f] for f in live.read)
 
     def narrow(self) -> RankScorer:
         """Return a scorer of the same scores whose X has only the columns :attr:`features_used`, in that order."""
-        schema = Schema(self.features_used, tuple(self.schema.allow_missing[f] for f in self._read))
-        return RankScorer(self.network.narrow(), schema, metadata=self.metadata, isa=self._asked_isa)
+        live = self._live
+        names = tuple(live.schema.feature_names[f] for f in live.read)
+        schema = Schema(names, tuple(live.schema.allow_missing[f] for f in live.read))
+        return RankScorer(live.network.narrow(), schema, metadata=live.metadata, isa=live.asked_isa)
+
+    def swap(self, other: RankScorer) -> None:
+        """Replace the model by that of another scorer, at once and whole, while other threads score.
+
+        A call that runs already ends with the model it began with, each later one has the new one; no call waits and
+        none sees a mixture. The two scorers share the new model from then on, as it never changes; the old one's memory
+        goes when the last call that uses it ends. Schema, metadata and instruction set come with the model.
+
+        Args:
+            other: what to score with from now on, such as ``prunus.load(path)`` of a model that was trained anew.
+
+        Raises:
+            SchemaError: its features differ from this scorer's in name, number or order; nothing was replaced.
+            NetworkError: ``other`` is no scorer.
+        """
+        if not isinstance(other, RankScorer):
+            msg = f"got a {type(other).__name__}; expected a RankScorer, such as prunus.load(path) gives"
+            raise NetworkError(msg)
+        new = other._live  # read once: the other scorer may be swapped too
+        mine, theirs = self._live.schema.feature_names, new.schema.feature_names
+        if mine != theirs:
+            msg = (
+                f"the new model has other features ({_difference(mine, theirs)}); expected the same names in the same"
+                " order: nothing was replaced"
+            )
+            raise SchemaError(msg)
+        self._live = new
 
     def score(
         self, X: ArrayLike | Frame, out: NDArray[np.float32] | None = None, *, n_threads: int = 1
@@ -161,16 +217,17 @@ class RankScorer:
             MissingValueError: a NaN in a feature that may not be missing.
             InfiniteValueError: an infinity in a feature that the model reads.
         """
+        live = self._live
         if type(X) is _array_type:
             try:
                 scores = _empty(len(X), np.float32) if out is None else out
-                status = self._run(X, scores, n_threads)
+                status = live.run(X, scores, n_threads)
             except (TypeError, ValueError):
-                return self._score_converted(X, out, n_threads)
+                return _score_converted(live, X, out, n_threads)
             if status:
-                self.schema.explain(X, self._read)
+                live.schema.explain(X, live.read)
             return scores
-        return self._score_converted(X, out, n_threads)
+        return _score_converted(live, X, out, n_threads)
 
     def rank(
         self, X: ArrayLike | Frame, offsets: NDArray[np.integer[Any]] | None = None, k: int | None = None
@@ -215,90 +272,26 @@ class RankScorer:
         place = np.arange(len(scores)) - np.repeat(bounds[:-1], sizes)
         return order[place < k]
 
-    def _score_converted(self, X: Frame, out: Frame, n_threads: object) -> NDArray[np.float32]:
-        """Take the slow way to the same call: convert what can be converted, and name what cannot."""
-        if not isinstance(n_threads, int | np.integer) or not 1 <= n_threads < 1 << 16:
-            msg = f"got n_threads={n_threads!r}; expected a whole number from 1 to 65535"
-            raise DataError(msg)
-        matrix = self._from_frame(X) if _is_frame(X) else self._from_array(X)
-        scores = np.empty(len(matrix), np.float32) if out is None else _checked_out(out, len(matrix))
-        if self._run(matrix, scores, int(n_threads)):
-            self.schema.explain(matrix, self._read)
-        return scores
 
-    def _from_array(self, X: Frame) -> NDArray[np.float32]:
-        try:
-            array = np.ma.filled(X.astype(np.float32), np.nan) if np.ma.isMaskedArray(X) else np.asarray(X)
-        except (TypeError, ValueError) as error:
-            msg = f"X cannot be read as an array ({error}); expected real numbers of shape [n_docs, n_features]"
-            raise ColumnError(msg) from error
-        if array.dtype.kind not in "fiub":
-            msg = f"got X of dtype {array.dtype}; expected real numbers: convert it to float32"
-            raise ColumnError(msg)
-        matrix = array.reshape(1, -1) if array.ndim == 1 else array
-        if matrix.ndim != 2 or matrix.shape[1] != self.schema.n_features:
-            msg = (
-                f"got X of shape {list(array.shape)}; expected [n_docs, {self.schema.n_features}]: one column for each"
-                " feature of the model, in its order (or a frame, whose columns are matched by name)"
-            )
-            raise SchemaError(msg)
-        return _float32(matrix)
+def _score_converted(live: _Live, X: Frame, out: Frame, n_threads: object) -> NDArray[np.float32]:
+    """Take the slow way to the same call: convert what can be converted, and name what cannot."""
+    if not isinstance(n_threads, int | np.integer) or not 1 <= n_threads < 1 << 16:
+        msg = f"got n_threads={n_threads!r}; expected a whole number from 1 to 65535"
+        raise DataError(msg)
+    matrix = to_matrix(live.schema, live.read, X)
+    scores = np.empty(len(matrix), np.float32) if out is None else checked_out(out, len(matrix))
+    if live.run(matrix, scores, int(n_threads)):
+        live.schema.explain(matrix, live.read)
+    return scores
 
-    def _from_frame(self, frame: Frame) -> NDArray[np.float32]:
-        names = list(frame.column_names if hasattr(frame, "column_names") else frame.columns)
-        self.schema.columns(names, needed=self._read)
-        repeated = [name for name in self.features_used if names.count(name) > 1]
-        if repeated:
-            msg = f"column {repeated[0]!r} stands {names.count(repeated[0])} times in the frame; expected it once"
-            raise ColumnError(msg)
-        columns = [(f, _column(frame, self.schema.feature_names[f])) for f in self._read]
-        matrix = np.zeros((len(columns[0][1]), self.schema.n_features), np.float32)
-        for feature, column in columns:
-            matrix[:, feature] = column
-        return matrix
+
+def _difference(mine: tuple[str, ...], theirs: tuple[str, ...]) -> str:
+    """Say how two tuples of names differ."""
+    if len(mine) != len(theirs):
+        return f"{len(theirs)} instead of {len(mine)}"
+    column = next(f for f, (a, b) in enumerate(zip(mine, theirs, strict=True)) if a != b)
+    return f"column {column} is {theirs[column]!r} instead of {mine[column]!r}"
 
 
 def _restore(network: Network, schema: Schema, metadata: dict[str, Any], isa: str | None) -> RankScorer:
     return RankScorer(network, schema, metadata=metadata, isa=isa)
-
-
-def _is_frame(X: Frame) -> bool:
-    return hasattr(X, "column_names") or hasattr(X, "columns")
-
-
-def _checked_out(out: object, n_docs: int) -> NDArray[np.float32]:
-    if not isinstance(out, np.ndarray) or not (
-        out.dtype == np.float32
-        and out.shape == (n_docs,)
-        and out.flags.c_contiguous
-        and out.flags.aligned
-        and out.flags.writeable
-    ):
-        got = f"{out.dtype} {list(out.shape)}" if isinstance(out, np.ndarray) else type(out).__name__
-        msg = f"got out of {got}; expected a writable, aligned, C-contiguous float32 array of shape [{n_docs}]"
-        raise SchemaError(msg)
-    return out
-
-
-def _float32(array: NDArray[Any]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes an infinity, which is then refused by name
-        return np.require(array, np.float32, ["C", "A"])
-
-
-def _column(frame: Frame, name: str) -> NDArray[np.float32]:
-    """Return a column as float32, what is missing as NaN."""
-    column = frame.column(name) if hasattr(frame, "column_names") else frame[name]
-    try:
-        try:
-            values = column.to_numpy(dtype=np.float64, na_value=np.nan)  # pandas
-        except TypeError:
-            values = column.to_numpy()  # Polars, Arrow
-        if values.dtype == object:
-            values = np.array([np.nan if value is None else float(value) for value in values])
-    except (TypeError, ValueError) as error:
-        msg = f"column {name!r} does not hold numbers ({error}); expected real numbers"
-        raise ColumnError(msg) from error
-    if values.dtype.kind not in "fiub":
-        msg = f"column {name!r} has type {values.dtype}; expected real numbers"
-        raise ColumnError(msg)
-    return _float32(values)
