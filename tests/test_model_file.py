@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from prunus.data.ranking import Schema
 from prunus.engine import file as model_file
 from prunus.engine.disk import write_atomically
-from prunus.engine.file import check_rows, load, read_header, save, to_bytes
-from prunus.engine.header import FORMAT_VERSION, MAX_HEADER_BYTES, sign
-from prunus.engine.network import Activation, Dense, InputStage, Network, SlotKind, Sparse
+from prunus.engine.file import check_rows, codec_of, load, read_header, save, to_bytes
+from prunus.engine.header import FORMAT_VERSION, MAX_HEADER_BYTES, OLDEST_VERSION, sign
+from prunus.engine.network import Activation, BlockInt8, Dense, DenseInt8, InputStage, Network, SlotKind, Sparse
+from prunus.engine.network_codec import NUMPY
 from prunus.errors import InstructionSetError, ModelFileError, ModelVersionError, NetworkError, OutputError, SchemaError
 
 STAGE = ("feature", "kind", "center", "scale", "lower", "upper", "fill")
@@ -176,6 +177,42 @@ def test_the_file_is_plain_safetensors(content):
     np.testing.assert_array_equal(tensors["layer.1.weight"], [[1, -1]])
     np.testing.assert_array_equal(tensors["layer.0.indices"], [0, 2, 1])
     assert tensors["check.rows"].shape == (8, 2)  # of four features the network reads two
+
+
+def int8_network():
+    """Make a network of every kind of layer, without an engine: its schema takes missing values."""
+    rng = np.random.default_rng(0)
+    inputs = known_network()[0].inputs
+    scale, bias = np.full(5, 0.5, np.float32), np.arange(5, dtype=np.float32)
+    dense = DenseInt8(rng.integers(-127, 128, (5, 3)), scale, bias, 0.1, 12.0, Activation.RELU6)
+    weight = rng.integers(-127, 128, (3, 4))
+    weight[1, 1:] = 0  # block 1 covers input 4 and three that are not there
+    block = BlockInt8(
+        i32(0, 1, 3), u16(0, 0, 1), weight[[0, 2, 1]], scale[:2], bias[:2], 5, 0.25, -1.5, Activation.RELU
+    )
+    last = Dense(f32([1, -1]), f32(0.5), Activation.IDENTITY)
+    return Network(4, inputs, (dense, block, last)), known_network()[1]
+
+
+def test_layers_of_int8_are_described_and_come_back():
+    """A codec gives back what it took: kinds, arrays in their small types, numbers that float32 holds exactly."""
+    network, _ = int8_network()
+    codec = codec_of(network)
+    entry, tensors = json.loads(json.dumps(codec.describe(network))), codec.tensors(network)
+    assert [x["kind"] for x in entry] == ["dense_int8", "block_int8", "dense"]
+    types = codec.types(entry, FORMAT_VERSION, "m")
+    assert {name: NUMPY[types[name]] for name in tensors} == {name: array.dtype for name, array in tensors.items()}
+    again = codec.build(entry, tensors, 4)
+    for old, new in zip(network.layers, again.layers, strict=True):
+        assert vars(old).keys() == vars(new).keys()
+        assert all(np.array_equal(vars(old)[name], vars(new)[name]) for name in vars(old))
+    with pytest.raises(ModelFileError, match="unknown to format version 1"):
+        codec.types(entry, 1, "m")
+    for number in (1e300, "1", 1, None, True):
+        with pytest.raises(ModelFileError, match="is unknown"):
+            codec.types([entry[0] | {"input_scale": number}], FORMAT_VERSION, "m")
+    with pytest.raises(NetworkError, match="input_scale"):
+        codec.build([entry[0] | {"input_scale": -1.0}, *entry[1:]], tensors, 4)
 
 
 def test_equal_input_gives_equal_bytes(content):
@@ -339,17 +376,21 @@ def f32(*values):
     return np.array(values, np.float32)
 
 
+def u16(*values):
+    """Make a uint16 array."""
+    return np.array(values, np.uint16)
+
+
 def i32(*values):
     """Make an int32 array."""
     return np.array(values, np.int32)
 
 
 HOSTILE_TENSORS = {
-    "index too large": {"layer.0.indices": i32(0, 3, 1)},
-    "index negative": {"layer.0.indices": i32(-1, 2, 1)},
-    "index far too large": {"layer.0.indices": i32(0, 2**31 - 1, 1)},
-    "index repeated": {"layer.0.indices": i32(2, 2, 1)},
-    "indices falling": {"layer.0.indices": i32(2, 0, 1)},
+    "index too large": {"layer.0.indices": u16(0, 3, 1)},
+    "index far too large": {"layer.0.indices": u16(0, 2**16 - 1, 1)},
+    "index repeated": {"layer.0.indices": u16(2, 2, 1)},
+    "indices falling": {"layer.0.indices": u16(2, 0, 1)},
     "indptr falling": {"layer.0.indptr": i32(0, 4, 3)},
     "indptr negative": {"layer.0.indptr": i32(0, -1, 3)},
     "indptr from one": {"layer.0.indptr": i32(1, 2, 3)},
@@ -369,6 +410,7 @@ HOSTILE_TENSORS = {
     "infinite bound": {"inputs.upper": f32(np.inf, 4, 4)},
     "weight float64": {"layer.1.weight": np.ones((1, 2))},
     "weight float16": {"layer.1.weight": np.ones((1, 2), np.float16)},
+    "indices int32": {"layer.0.indices": i32(0, 2, 1)},
     "indices int64": {"layer.0.indices": np.array([0, 2, 1])},
     "indices float32": {"layer.0.indices": f32(0, 2, 1)},
     "kind int32": {"inputs.kind": i32(0, 1, 2)},
@@ -515,7 +557,7 @@ def test_forging_changes_nothing_by_itself(tmp_path, content):
     load_bytes(tmp_path / "m.prunus", forge_outer(content, dict))
 
 
-@pytest.mark.parametrize(("version", "advice"), [(2, "upgrade prunus"), (10**9, "upgrade prunus")])
+@pytest.mark.parametrize(("version", "advice"), [(FORMAT_VERSION + 1, "upgrade prunus"), (10**9, "upgrade prunus")])
 @pytest.mark.parametrize("reader", [load, read_header])
 def test_a_newer_format_says_what_to_do(tmp_path, content, reader, version, advice):
     """A newer format is an error of its own: which versions this build reads, and to upgrade."""
@@ -523,7 +565,7 @@ def test_a_newer_format_says_what_to_do(tmp_path, content, reader, version, advi
     path.write_bytes(forge(content, header={"format_version": version, "layers": "quite another form"}))
     with pytest.raises(ModelVersionError, match=advice) as caught:
         reader(path)
-    assert f"reads version {FORMAT_VERSION} only" in str(caught.value)
+    assert f"reads versions {OLDEST_VERSION} to {FORMAT_VERSION}" in str(caught.value)
     assert str(version) in str(caught.value)
 
 
@@ -599,7 +641,7 @@ def test_metadata_too_large_to_read_are_refused(tmp_path):
 def test_the_schema_must_fit(tmp_path):
     """A schema of another number of features is refused."""
     network, _ = known_network()
-    with pytest.raises(SchemaError, match="2 features for a network of 4"):
+    with pytest.raises(SchemaError, match="2 features for a model of 4"):
         save(tmp_path / "m.prunus", network, Schema(("a", "b")), metadata={})
 
 

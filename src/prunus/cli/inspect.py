@@ -18,7 +18,7 @@ def inspect(model: options.Model, json: options.Json = False) -> None:
       prunus inspect out/ranker.prunus
     """
     from prunus.compress.table import layer_rows
-    from prunus.engine.file import CHECK_ROWS, CHECK_TOLERANCE, load, read_header
+    from prunus.engine.file import CHECK_ROWS, codec_of, load, read_header
 
     header = read_header(model)
     scorer = load(model)
@@ -44,7 +44,7 @@ def inspect(model: options.Model, json: options.Json = False) -> None:
         "inputs": scorer.network.inputs.n_slots,
         "provenance": metadata,
         "verdict": scorer.metadata.get("verdict"),
-        "check": {"rows": CHECK_ROWS, "tolerance": CHECK_TOLERANCE, "agrees": True},
+        "check": {"rows": CHECK_ROWS, "tolerance": codec_of(scorer.network).tolerance, "agrees": True},
         "files": {"model": str(model)},
     }
     if json:

@@ -19,13 +19,16 @@ from prunus.errors import ModelFileError, ModelVersionError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-FORMAT_VERSION = 1
-"""Written into each file; this build reads this version and no other."""
+FORMAT_VERSION = 2
+"""Written into each file."""
+
+OLDEST_VERSION = 1
+"""This build reads this version and all later ones up to :data:`FORMAT_VERSION`."""
 
 MAX_HEADER_BYTES = 1 << 24
 """Longest header read: far above that of the widest network, far below what a foreign file may claim."""
 
-RESERVED = frozenset({"format_version", "kind", "schema", "layers", "sha256"})
+KEYS = frozenset({"format_version", "kind", "schema", "layers", "trees", "sha256"})
 """Keys of the header that are not metadata."""
 
 _BLANK = b"0" * 64
@@ -33,6 +36,11 @@ _BLANK = b"0" * 64
 # The checksum ends the JSON text, whose quotes safetensors escapes once. Quotes inside its strings are escaped twice,
 # and a checksum nested deeper is followed by more than one brace: nothing else in that text can look like this.
 _CHECKSUM = re.compile(rb'\\"sha256\\":\\"([0-9a-f]{64})\\"}"')
+
+
+def reserved(version: int) -> frozenset[str]:
+    """Return the keys of the header that are not metadata in a format version (a file of version 1 has no trees)."""
+    return KEYS if version > 1 else KEYS - {"trees"}
 
 
 def require(condition: object, name: str, what: str) -> None:
@@ -139,11 +147,13 @@ def checked_header(content: bytes, name: str, kinds: Iterable[str]) -> dict[str,
         refuse(name, "its metadata have no text 'prunus'")
     header = _parse(texts["prunus"], name)
     version, kind = header.get("format_version"), header.get("kind")
-    if type(version) is not int or version < 1:
+    if type(version) is not int or version < OLDEST_VERSION:
         refuse(name, f"format_version is {version!r:.80}")
-    if version != FORMAT_VERSION:
-        todo = "upgrade prunus (pip install -U prunus)" if version > FORMAT_VERSION else "make the model again"
-        msg = f"{name} has format version {version}; this build of prunus reads version {FORMAT_VERSION} only: {todo}"
+    if version > FORMAT_VERSION:
+        msg = (
+            f"{name} has format version {version}; this build of prunus reads versions {OLDEST_VERSION} to"
+            f" {FORMAT_VERSION}: upgrade prunus (pip install -U prunus)"
+        )
         raise ModelVersionError(msg)
     known = tuple(kinds)
     if kind not in known:
