@@ -4,6 +4,7 @@
 // clang-format off: each uses what stands in those before it
 #include "math.inl"
 #include "input.inl"
+#include "rows.inl"
 #include "sparse.inl"
 #include "dense.inl"
 // clang-format on
@@ -24,11 +25,11 @@ bool score_tile(const Packed& net, const float* X, uint32_t documents, float* ou
     for (uint32_t number = 0; number < net.layer_count; ++number) {
         const Layer& layer = net.layers[number];
         if (layer.sparse)
-            sparse_layer<V, G, scale>(layer, layer.weights[stream], in, next);
+            sparse_layer<V, G, scale, FloatRows<V, G>>(layer, layer.weights[stream], in, next);
         else if constexpr (alone)
             dense_layer_of_one<V>(layer, in, next);
         else
-            dense_layer<V, G>(layer, in, next);
+            dense_layer<V, G, FloatRows<V, G>>(layer, in, next);
         if (layer.sigmoid) sigmoid_rows<V, G>(next, layer.outputs);
         float* swap = in;
         in = next;

@@ -1,8 +1,8 @@
 // Dense layer: blocks of `height` outputs by G vectors of documents are summed in registers, one broadcast weight and
 // one load of the inputs shared by the block. Sums run over rising inputs, as in the sparse layer.
 
-template <class V, int G, int height>
-PRUNUS_INLINE void dense_block(const Layer& layer, uint32_t first, const float* in, float* out) {
+template <class V, int G, int height, class Out>
+PRUNUS_INLINE void dense_block(const Layer& layer, uint32_t first, const float* in, const Out& finish, float* out) {
     using R = typename V::Reg;
     constexpr int width = G * V::lanes;
     const float* weight =
@@ -24,34 +24,35 @@ PRUNUS_INLINE void dense_block(const Layer& layer, uint32_t first, const float* 
             for (int g = 0; g < G; ++g) sum[o][g] = V::fma(w, x[g], sum[o][g]);
         }
     }
-    const R lower = V::splat(layer.lower), upper = V::splat(layer.upper);
     PRUNUS_UNROLL
-    for (int o = 0; o < height; ++o) store_activated<V, G>(sum[o], lower, upper, out + o * width);
+    for (int o = 0; o < height; ++o) finish.store(sum[o], out + o * Out::stride);
 }
 
 // The outputs that are left after full blocks: a block of exactly that height.
-template <class V, int G, int height>
+template <class V, int G, int height, class Out>
 struct LastBlock {
-    static PRUNUS_INLINE void run(uint32_t rest, const Layer& layer, uint32_t first, const float* in, float* out) {
+    static PRUNUS_INLINE void run(uint32_t rest, const Layer& layer, uint32_t first, const float* in, const Out& finish,
+                                  float* out) {
         if (rest == height)
-            dense_block<V, G, height>(layer, first, in, out);
+            dense_block<V, G, height>(layer, first, in, finish, out);
         else
-            LastBlock<V, G, height - 1>::run(rest, layer, first, in, out);
+            LastBlock<V, G, height - 1, Out>::run(rest, layer, first, in, finish, out);
     }
 };
-template <class V, int G>
-struct LastBlock<V, G, 0> {
-    static PRUNUS_INLINE void run(uint32_t, const Layer&, uint32_t, const float*, float*) {}
+template <class V, int G, class Out>
+struct LastBlock<V, G, 0, Out> {
+    static PRUNUS_INLINE void run(uint32_t, const Layer&, uint32_t, const float*, const Out&, float*) {}
 };
 
-template <class V, int G>
+template <class V, int G, class Out>
 PRUNUS_NOINLINE void dense_layer(const Layer& layer, const float* in, float* out) {
     constexpr int height = V::dense_height(G);
     static_assert(dense_panel % height == 0, "a block must not straddle two panels");
+    const Out finish(layer);
     uint32_t first = 0;
-    for (; first + height <= layer.outputs; first += height, out += height * G * V::lanes)
-        dense_block<V, G, height>(layer, first, in, out);
-    LastBlock<V, G, height - 1>::run(layer.outputs - first, layer, first, in, out);
+    for (; first + height <= layer.outputs; first += height, out += height * Out::stride)
+        dense_block<V, G, height>(layer, first, in, finish, out);
+    LastBlock<V, G, height - 1, Out>::run(layer.outputs - first, layer, first, in, finish, out);
 }
 
 // One document alone: outputs stand in the lanes instead, so no lane is wasted on documents that are not there. V has

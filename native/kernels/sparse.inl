@@ -6,13 +6,6 @@
 // end of row would cost as much as the row). Sums run in stored order, one chain a document, whatever the tile: the
 // score of a document does not depend on the batch it stands in.
 
-// Every activation but the sigmoid is a clamp. The bounds come first, so that a NaN (an overflow) stays one.
-template <class V, int G>
-PRUNUS_INLINE void store_activated(typename V::Reg* sum, typename V::Reg lower, typename V::Reg upper, float* out) {
-    PRUNUS_UNROLL
-    for (int g = 0; g < G; ++g) V::store(out + g * V::lanes, V::min(upper, V::max(lower, sum[g])));
-}
-
 template <class V, int G, int scale>
 PRUNUS_INLINE void add_weight(const Weight* weight, const char* in, typename V::Reg* sum) {
     uint32_t offset;
@@ -29,9 +22,8 @@ struct Cursor {
     float* out;
 };
 
-template <class V, int G, int scale, int length>
-PRUNUS_INLINE void short_rows(Cursor& at, uint32_t count, const char* in, typename V::Reg lower,
-                              typename V::Reg upper) {
+template <class V, int G, int scale, int length, class Out>
+PRUNUS_INLINE void short_rows(Cursor& at, uint32_t count, const char* in, const Out& finish) {
     for (; count != 0; --count) {
         typename V::Reg sum[G];
         const typename V::Reg bias = V::splat(*at.bias++);
@@ -39,8 +31,8 @@ PRUNUS_INLINE void short_rows(Cursor& at, uint32_t count, const char* in, typena
         PRUNUS_UNROLL
         for (int i = 0; i < length; ++i) add_weight<V, G, scale>(at.weight + i, in, sum);
         at.weight += length;
-        store_activated<V, G>(sum, lower, upper, at.out);
-        at.out += G * V::lanes;
+        finish.store(sum, at.out);
+        at.out += Out::stride;
     }
 }
 
@@ -51,9 +43,8 @@ PRUNUS_INLINE void add_to_all(const Weight* weight, uint32_t length, const char*
 }
 
 // Rows of one length, `together` at a time: that many independent chains of multiply-adds for each vector.
-template <class V, int G, int scale, int together>
-PRUNUS_INLINE uint32_t long_rows(Cursor& at, uint32_t length, uint32_t count, const char* in, typename V::Reg lower,
-                                 typename V::Reg upper) {
+template <class V, int G, int scale, int together, class Out>
+PRUNUS_INLINE uint32_t long_rows(Cursor& at, uint32_t length, uint32_t count, const char* in, const Out& finish) {
     for (; count >= together; count -= together) {
         typename V::Reg sum[together][G];
         for (int r = 0; r < together; ++r) {
@@ -69,23 +60,23 @@ PRUNUS_INLINE uint32_t long_rows(Cursor& at, uint32_t length, uint32_t count, co
         for (; left != 0; --left, ++weight) add_to_all<V, G, scale, together>(weight, length, in, sum);
         at.weight += together * length;
         at.bias += together;
-        for (int r = 0; r < together; ++r) store_activated<V, G>(sum[r], lower, upper, at.out + r * G * V::lanes);
-        at.out += together * G * V::lanes;
+        for (int r = 0; r < together; ++r) finish.store(sum[r], at.out + r * Out::stride);
+        at.out += together * Out::stride;
     }
     return count;
 }
 
-template <class V, int G, int scale>
+template <class V, int G, int scale, class Out>
 PRUNUS_NOINLINE void sparse_layer(const Layer& layer, const Weight* weights, const float* in_floats, float* out) {
     const char* in = reinterpret_cast<const char*>(in_floats);
-    const typename V::Reg lower = V::splat(layer.lower), upper = V::splat(layer.upper);
+    const Out finish(layer);
     Cursor at{weights, layer.bias, out};
     for (const Rows* run = layer.runs; run != layer.runs + layer.run_count; ++run) {
         uint32_t count = run->count;
         switch (run->length) {
-#define PRUNUS_SHORT(n)                                          \
-    case n:                                                      \
-        short_rows<V, G, scale, n>(at, count, in, lower, upper); \
+#define PRUNUS_SHORT(n)                                    \
+    case n:                                                \
+        short_rows<V, G, scale, n>(at, count, in, finish); \
         break;
             PRUNUS_SHORT(0)
             PRUNUS_SHORT(1)
@@ -102,8 +93,8 @@ PRUNUS_NOINLINE void sparse_layer(const Layer& layer, const Weight* weights, con
             PRUNUS_SHORT(12)
 #undef PRUNUS_SHORT
             default:
-                if (G < 4) count = long_rows<V, G, scale, G == 1 ? 4 : 2>(at, run->length, count, in, lower, upper);
-                long_rows<V, G, scale, 1>(at, run->length, count, in, lower, upper);
+                if (G < 4) count = long_rows<V, G, scale, G == 1 ? 4 : 2>(at, run->length, count, in, finish);
+                long_rows<V, G, scale, 1>(at, run->length, count, in, finish);
         }
     }
 }
