@@ -25,6 +25,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("distill",),
     ("prune",),
     ("compiler",),
+    ("compiler_int8",),
     ("bench",),
     ("compress", "online"),
     ("report", "serve", "scale", "export"),
@@ -37,7 +38,19 @@ RANK = {name: rank for rank, tier in enumerate(TIERS) for name in tier}
 FACADE = frozenset({"__version__"})
 """What lower modules may take from the top package itself."""
 
-TORCH_FREE = ("data", "metrics", "verdict", "engine", "latency", "compiler", "bench", "report", "serve", "cli")
+TORCH_FREE = (
+    "data",
+    "metrics",
+    "verdict",
+    "engine",
+    "latency",
+    "compiler",
+    "compiler_int8",
+    "bench",
+    "report",
+    "serve",
+    "cli",
+)
 
 
 OTHER_PROCESS = frozenset({"prunus.bench.engines", "prunus.bench.torch_net", "prunus.bench.worker"})

@@ -37,7 +37,9 @@ class LayerLike(Protocol):
         """Applied to each output."""
 
 
-def _apply(activation: Activation) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+def activation_function(activation: Activation) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """Return an activation as a function of float64 arrays."""
+
     def apply(x: NDArray[np.float64]) -> NDArray[np.float64]:
         if activation is Activation.IDENTITY:
             return x
@@ -48,13 +50,14 @@ def _apply(activation: Activation) -> Callable[[NDArray[np.float64]], NDArray[np
     return apply
 
 
-def _kernel(
+def choose_kernel(
     weight: NDArray[np.float32],
     bias: NDArray[np.float32],
     activation: Activation,
     latency: LatencyModel | None,
     batch: int,
 ) -> Layer:
+    """Make a float32 layer that runs dense or sparse, whichever is faster; see :func:`compile_layers`."""
     nonzeros = int(np.count_nonzero(weight))
     if latency is None:
         sparse = nonzeros < SPARSE_BELOW * weight.size
@@ -90,10 +93,12 @@ def compile_layers(
     Raises:
         NetworkError: the shapes do not fit, or a number is not finite.
     """
-    shrunk = shrink([x.weight for x in layers], [x.bias for x in layers], [_apply(x.activation) for x in layers])
+    shrunk = shrink(
+        [x.weight for x in layers], [x.bias for x in layers], [activation_function(x.activation) for x in layers]
+    )
     stack = zip(shrunk.weights, shrunk.biases, layers, strict=True)
     return Network(
         n_features,
         inputs.take(shrunk.slots),
-        tuple(_kernel(weight, bias, layer.activation, latency, batch) for weight, bias, layer in stack),
+        tuple(choose_kernel(weight, bias, layer.activation, latency, batch) for weight, bias, layer in stack),
     )

@@ -242,8 +242,8 @@ def tolerance(budget: Budget) -> float:
 
 
 def _smaller(architecture: Architecture, factor: float) -> Architecture:
-    """Aim lower: a sparse target shrinks by the factor, a dense network's widths by its square root."""
-    if architecture.kind == "sparse":
+    """Aim lower: a pruned target shrinks by the factor, a dense network's widths by its square root."""
+    if architecture.kind in ("sparse", "block"):
         return replace(architecture, target=architecture.target * factor * 0.97)
     first = max(min(int(architecture.widths[0] * factor**0.5), architecture.widths[0] - 1), 2)
     return replace(architecture, widths=halving(first, len(architecture.widths)), target=architecture.target * factor)

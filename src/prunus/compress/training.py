@@ -9,33 +9,36 @@ import numpy as np
 import torch
 
 from prunus.compiler import compile_layers
+from prunus.compiler_int8 import compile_int8
+from prunus.compress.parity import check_int8_parity, check_parity
 from prunus.design import Budget
 from prunus.distill.augment import draw
 from prunus.distill.loop import Loop, LoopSettings, TrainingSet
 from prunus.distill.losses import LossMix
-from prunus.engine.scorer import RankScorer, isas
-from prunus.errors import NetworkError
+from prunus.distill.quantising import Quantising
+from prunus.engine.int8 import BLOCK
 from prunus.metrics import ndcg
 from prunus.prune.gradual import GradualPruning
 from prunus.prune.schedule import CubicSchedule
 from prunus.student.mlp import MLP, StagedInputs
+from prunus.student.quantise import QuantisedMLP
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from prunus.compress.recipe import RankerRecipe
     from prunus.compress.workspace import Workspace
     from prunus.data.ranking import RankingData, Schema
     from prunus.design import Architecture
+    from prunus.distill.loop import Callback
     from prunus.engine.network import InputStage, Network
     from prunus.latency import LatencyModel, Prices
     from prunus.teacher.scores import Teacher
 
 MAX_SYNTHETIC = 2_000_000
 """Synthetic documents in the pool at most: their teacher scores are computed once and cost most of the preparation."""
-
-PARITY = 1e-4
-"""Scores of the engine and of the torch student may differ by this times max(1, |score|)."""
 
 PARITY_ROWS = 5000
 """Validation documents that parity is proved on."""
@@ -46,6 +49,9 @@ STAGING_ROWS = 65_536
 PRUNE_FROM, PRUNE_TO = 0.2, 0.65
 """Share of the steps at which pruning begins and ends: before it the dense student learns, after it the sparse one
 recovers while the learning rate falls."""
+
+QUANTISE_FROM = 0.7
+"""Share of the steps after which a student that will run as int8 learns with its numbers rounded: the masks stand."""
 
 PRUNINGS = 100
 """Times that masks are chosen in a run; more changed nothing on globo_ltr, fewer than about 20 lost quality."""
@@ -211,8 +217,38 @@ def train_student(
         space: where checkpoints and the finished student are kept; None keeps nothing.
         progress: told how far it is.
     """
-    key = f"{architecture.key}-seed{seed}"
-    model = MLP(inputs.n_slots, architecture.widths, seed=seed)
+    checkpoint = None if space is None else space.file(f"{architecture.key}-seed{seed}.pt")
+    best, loop = train_model(
+        architecture, lesson, inputs, recipe, seed=seed, prices=prices, checkpoint=checkpoint, progress=progress
+    )
+    batch = Budget.parse(recipe.budget).batch
+    network, scale, shift = to_network(best, lesson, inputs, schema.n_features, latency, batch)
+    if isinstance(best, QuantisedMLP):
+        parity = check_int8_parity(network, schema, lesson.valid, best, inputs, scale=scale, shift=shift, k=recipe.k)
+    else:
+        with torch.no_grad():
+            expected = best(lesson.valid_z[:PARITY_ROWS]).numpy().astype(np.float64) * scale + shift
+        parity = check_parity(network, schema, lesson.valid.X[:PARITY_ROWS], expected)
+    return Trained(architecture, seed, network, loop.validate(best), loop.history, parity)
+
+
+def train_model(
+    architecture: Architecture,
+    lesson: Lesson,
+    inputs: InputStage,
+    recipe: RankerRecipe,
+    *,
+    seed: int,
+    prices: Prices,
+    checkpoint: Path | None,
+    progress: Progress,
+) -> tuple[MLP, Loop]:
+    """Train a proposed student in torch; arguments as of :func:`train_student`.
+
+    Returns:
+        The student that was best by validation once its masks stood and its numbers were rounded, and the loop.
+    """
+    model = new_student(architecture, inputs, seed=seed)
     mix = LossMix(recipe.pointwise, recipe.listwise, recipe.labels)
     share = recipe.synthetic_share if len(lesson.data.synthetic_teacher) else 0.0
     settings = LoopSettings(recipe.n_epochs, recipe.batch_docs, share, recipe.learning_rate, mix=mix, seed=seed)
@@ -222,50 +258,39 @@ def train_student(
             scores = student(lesson.valid_z).numpy()
         return ndcg(lesson.valid.y, scores, lesson.valid.offsets, k=recipe.k).mean
 
-    loop = Loop(
-        model, lesson.data, settings, validate=validate, checkpoint=None if space is None else space.file(f"{key}.pt")
-    )
-    loop.callbacks = [_Report(progress)]
-    if architecture.kind == "sparse":
-        last = max(loop.total_steps - 1, 1)
+    loop = Loop(model, lesson.data, settings, validate=validate, checkpoint=checkpoint)
+    loop.callbacks = [*_callbacks(architecture, model, prices, loop.total_steps), _Report(progress)]
+    return loop.run(), loop
+
+
+def new_student(architecture: Architecture, inputs: InputStage, *, seed: int) -> MLP:
+    """Draw the student of an architecture.
+
+    Args:
+        architecture: kind and widths.
+        inputs: the input stage.
+        seed: of the first weights.
+    """
+    if architecture.kind in ("int8", "block"):
+        blocks = architecture.kind == "block"
+        return QuantisedMLP(inputs, architecture.widths, seed=seed, first=architecture.first, blocks=blocks)
+    return MLP(inputs.n_slots, architecture.widths, seed=seed)
+
+
+def _callbacks(architecture: Architecture, model: MLP, prices: Prices, total_steps: int) -> list[Callback]:
+    """What is done to a student of this kind while it learns: pruning, then rounding."""
+    last = max(total_steps - 1, 1)
+    callbacks: list[Callback] = []
+    grains = None
+    if isinstance(model, QuantisedMLP):
+        callbacks.append(Quantising(min(round(QUANTISE_FROM * last), last - 1)))
+        grains = [BLOCK if int8 and model.blocks else 1 for int8 in model.int8]
+    if architecture.kind in ("sparse", "block"):
         start = min(int(PRUNE_FROM * last), last - 1)
         end = max(int(PRUNE_TO * last), start + 1)
         schedule = CubicSchedule(start, end, max((end - start) // PRUNINGS, 1))
-        loop.callbacks = [GradualPruning(schedule, prices, architecture.target), _Report(progress)]
-    best = loop.run()
-    batch = Budget.parse(recipe.budget).batch
-    network, scale, shift = to_network(best, lesson, inputs, schema.n_features, latency, batch)
-    with torch.no_grad():
-        expected = best(lesson.valid_z[:PARITY_ROWS]).numpy().astype(np.float64) * scale + shift
-    parity = check_parity(network, schema, lesson.valid.X[:PARITY_ROWS], expected)
-    return Trained(architecture, seed, network, validate(best), loop.history, parity)
-
-
-def check_parity(
-    network: Network, schema: Schema, X: NDArray[np.float32], expected: NDArray[np.float64]
-) -> dict[str, float]:
-    """Prove that the compiled network gives the student's scores, on every instruction set that this CPU has.
-
-    Args:
-        network: compiled.
-        schema: of the raw features.
-        X: float32 [n, n_features].
-        expected: float64 [n], the torch student's scores on the teacher's scale.
-
-    Returns:
-        Instruction set -> largest difference, as a share of max(1, |score|).
-
-    Raises:
-        NetworkError: a score differs by more than 1e-4 x max(1, |score|).
-    """
-    found = {}
-    for isa in isas():
-        scores = RankScorer(network, schema, isa=isa).score(X)
-        found[isa] = float((np.abs(scores - expected) / np.maximum(1.0, np.abs(expected))).max(initial=0.0))
-        if not found[isa] <= PARITY:
-            msg = f"the compiled network's scores on {isa} differ from the student's by {found[isa]:.2g}; expected {PARITY:g} at most: please report this"
-            raise NetworkError(msg)
-    return found
+        callbacks.insert(0, GradualPruning(schedule, prices, architecture.target, grains))
+    return callbacks
 
 
 def to_network(
@@ -293,5 +318,8 @@ def to_network(
         slope = 1.0
     shift = float(target.mean()) - slope * float(scores.mean())
     scale, offset = slope * lesson.deviation, shift * lesson.deviation + lesson.mean
-    layers = model.layers(scale=scale, shift=offset)
-    return compile_layers(n_features, inputs, layers, latency=latency, batch=batch), scale, offset
+    if isinstance(model, QuantisedMLP):
+        stage, layers = model.stage(inputs), model.layers(scale=scale, shift=offset)
+        return compile_int8(n_features, stage, layers, latency=latency, batch=batch), scale, offset
+    plain = model.layers(scale=scale, shift=offset)
+    return compile_layers(n_features, inputs, plain, latency=latency, batch=batch), scale, offset

@@ -11,6 +11,8 @@ from prunus.prune.magnitude import cost, saliency, select
 from prunus.prune.mask import Mask
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -54,27 +56,30 @@ class GradualPruning:
     Stateless between steps: masks live in the student and draws are seeded by the step, so a resume needs no more.
     """
 
-    def __init__(self, schedule: CubicSchedule, prices: Prices, target: float) -> None:
+    def __init__(
+        self, schedule: CubicSchedule, prices: Prices, target: float, grains: Sequence[int] | None = None
+    ) -> None:
         """Set up.
 
         Args:
             schedule: when, and how far.
             prices: of the network's parts.
             target: cost to reach, in the unit of the prices.
+            grains: for each layer, how many neighbouring inputs go together, 1 or 4; None for 1 everywhere.
         """
-        self.schedule, self.prices, self.target = schedule, prices, target
+        self.schedule, self.prices, self.target, self.grains = schedule, prices, target, grains
 
     def on_step(self, loop: Loop) -> None:
         """Choose new masks where the schedule says so."""
         if not self.schedule.due(loop.step):
             return
         model = loop.model
-        dense = cost(self.prices, [np.ones(mask.shape, np.bool_) for mask in model.masks])
+        dense = cost(self.prices, [np.ones(mask.shape, np.bool_) for mask in model.masks], self.grains)
         level = self.schedule.level(loop.step, dense, self.target)
         weights = [layer.weight for layer in model.linears]
         curvatures = gauss_newton(model, loop.data.z, seed=loop.step)
         scores = saliency([w.detach().numpy() for w in weights], curvatures)
-        kept = select(scores, [mask.numpy() > 0 for mask in model.masks], self.prices, level)
+        kept = select(scores, [mask.numpy() > 0 for mask in model.masks], self.prices, level, self.grains)
         with torch.no_grad():
             for buffer, mask, weight in zip(model.masks, map(Mask, kept), weights, strict=True):
                 buffer.copy_(torch.from_numpy(mask.kept))
