@@ -1,4 +1,4 @@
-// The only file that knows Python.
+// Python sees the core through this file and bindings_forest.cpp.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "bindings_buffer.hpp"
+#include "bindings_forest.hpp"
 #include "engine/dispatch.hpp"
 #include "engine/network.hpp"
 
@@ -94,36 +96,6 @@ void build(prunus::Network* self, size_t n_features, Vector<uint8_t> allow_missi
     new (self) prunus::Network(d, isa_named(isa));
 }
 
-// A buffer of float32, C-contiguous and aligned, for the length of a call. Not nb::ndarray, whose import takes 0.25 us
-// an array (and memory): that is more than scoring a document does.
-class Floats {
-  public:
-    Floats(nb::handle object, int dimensions, bool writable, const char* name) {
-        const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
-        if (PyObject_GetBuffer(object.ptr(), &view_, flags) != 0) {
-            PyErr_Clear();
-            throw nb::type_error((std::string(name) + " must be a C-contiguous array").c_str());
-        }
-        const char* format = view_.format;
-        if (view_.ndim != dimensions || format == nullptr || format[0] != 'f' || format[1] != 0 ||
-            reinterpret_cast<uintptr_t>(view_.buf) % alignof(float) != 0) {
-            PyBuffer_Release(&view_);
-            throw nb::type_error(
-                (std::string(name) + " must be aligned float32 of " + std::to_string(dimensions) + " dimensions")
-                    .c_str());
-        }
-    }
-    ~Floats() { PyBuffer_Release(&view_); }
-    Floats(const Floats&) = delete;
-    Floats& operator=(const Floats&) = delete;
-
-    float* data() const { return static_cast<float*>(view_.buf); }
-    size_t shape(int axis) const { return static_cast<size_t>(view_.shape[axis]); }
-
-  private:
-    Py_buffer view_;
-};
-
 int score(const prunus::Network& self, nb::handle X_object, nb::handle out_object, unsigned n_threads) {
     const Floats X(X_object, 2, false, "X"), out(out_object, 1, true, "out");
     if (X.shape(1) != self.features())
@@ -162,4 +134,5 @@ NB_MODULE(_native, module) {
              "Score the rows of X into out; returns flags (1: NaN where forbidden, 2: infinity in a feature that is "
              "read).")
         .def_prop_ro("isa", [](const prunus::Network& self) { return self.isa().name; });
+    bind_forest(module);
 }

@@ -181,17 +181,19 @@ def test_large_raw_values_do_not_cancel(isa):
     np.testing.assert_array_equal(RankScorer(network, names(network), isa=isa).score(X), expected)
 
 
+@pytest.mark.parametrize("n_features", [23, 75])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_status_sees_one_bad_value_anywhere(isa, bad):
+def test_status_sees_one_bad_value_anywhere(isa, bad, n_features):
     """One NaN or infinity sets its flag, wherever it stands in a feature that is read, and nowhere else."""
-    network = make_network(np.random.default_rng(8), 23, (9,), slots=30, kinds=tuple(SlotKind))
-    allowed = np.arange(23) % 2 == 0
+    slots = n_features + 7
+    network = make_network(np.random.default_rng(8), n_features, (9,), slots=slots, kinds=tuple(SlotKind))
+    allowed = np.arange(n_features) % 2 == 0
     schema = names(network, allowed)
     native = RankScorer(network, schema, isa=isa)._native
     rng = np.random.default_rng(9)
     for n in (1, 3, 16, 40, 64, 70):
         clean = make_rows(rng, network, n)
-        for feature in range(23):
+        for feature in range(n_features):
             X = clean.copy()
             X[rng.integers(n), feature] = bad
             status = native.score(X, np.empty(n, np.float32), 1)

@@ -14,10 +14,18 @@ enum class Activation : uint32_t { identity = 0, relu = 1, relu6 = 2, sigmoid = 
 
 constexpr uint32_t kind_count = 4;
 
-// One input slot: z = clamp((t(x) - center) * scale, lower, upper), fill where x is NaN.
+// One input slot: z = clamp((x - center) * scale, lower, upper), fill where x is NaN. For a logarithm `center` holds
+// -center * scale: z = clamp(log(x) * scale + center, lower, upper).
 struct Slot {
-    uint32_t row;  // of the transposed raw tile
+    uint32_t row;  // of the transposed raw features of its chunk
     float center, scale, lower, upper, fill;
+};
+
+// Groups of features that are loaded and turned into slots together, while they are in L1. Slots are sorted by chunk,
+// inside a chunk by kind, inside a kind those without missing values first.
+struct Chunk {
+    uint32_t groups_end;               // end of its groups
+    uint32_t slot_end[kind_count][2];  // [kind][missing allowed]: end of that run of slots
 };
 
 // One stored weight. The offset is the input's row times the bytes of that row in a tile of one vector (wide stream)
@@ -56,10 +64,10 @@ struct Packed {
     uint32_t features;  // columns of X
     uint32_t tile;      // vectors of documents in a full tile: 4, or 2 (see Isa::largest_tile)
     // input stage: groups of four neighbouring features are loaded and transposed together
-    uint32_t group_count;
-    const uint32_t* groups;            // first feature of each group, at most features - 4
-    const Slot* slots;                 // sorted by kind, inside a kind those without missing values first
-    uint32_t slot_end[kind_count][2];  // [kind][missing allowed]: end of that run of slots
+    const uint32_t* groups;  // first feature of each group, at most features - 4
+    const Slot* slots;
+    const Chunk* chunks;
+    uint32_t chunk_count;
     // layers; the last one is stored apart, as one sparse row
     uint32_t layer_count;
     const Layer* layers;

@@ -46,8 +46,8 @@ struct Vec {
     }
     static PRUNUS_INLINE bool any_nan(Reg x) { return _mm256_movemask_ps(is_nan(x)) != 0; }
 
-    static PRUNUS_INLINE Reg half_magnitude(Reg x, float most) {
-        return min(mul(_mm256_andnot_ps(splat(-0.0f), x), splat(0.5f)), splat(most));
+    static PRUNUS_INLINE Reg magnitude(Reg x, float most) {
+        return min(_mm256_andnot_ps(splat(-0.0f), x), splat(most));
     }
     static PRUNUS_INLINE Reg with_sign(Reg magnitude, Reg sign) {
         return _mm256_or_ps(magnitude, _mm256_and_ps(splat(-0.0f), sign));

@@ -51,9 +51,7 @@ struct Vec {
 
     static PRUNUS_INLINE Reg from_bits(Int x) { return reinterpret_cast<Reg>(x); }
     static PRUNUS_INLINE Int bits(Reg x) { return reinterpret_cast<Int>(x); }
-    static PRUNUS_INLINE Reg half_magnitude(Reg x, float most) {
-        return min(from_bits(bits(x) & 0x7fffffff) * 0.5f, splat(most));
-    }
+    static PRUNUS_INLINE Reg magnitude(Reg x, float most) { return min(from_bits(bits(x) & 0x7fffffff), splat(most)); }
     static PRUNUS_INLINE Reg with_sign(Reg magnitude, Reg sign) {
         return from_bits(bits(magnitude) | (bits(sign) & splat_int(static_cast<int>(0x80000000u))));
     }

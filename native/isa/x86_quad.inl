@@ -34,9 +34,7 @@ struct Quad {
     }
     static PRUNUS_INLINE bool any_nan(Reg x) { return _mm_movemask_ps(is_nan(x)) != 0; }
 
-    static PRUNUS_INLINE Reg half_magnitude(Reg x, float most) {
-        return min(mul(_mm_andnot_ps(splat(-0.0f), x), splat(0.5f)), splat(most));
-    }
+    static PRUNUS_INLINE Reg magnitude(Reg x, float most) { return min(_mm_andnot_ps(splat(-0.0f), x), splat(most)); }
     static PRUNUS_INLINE Reg with_sign(Reg magnitude, Reg sign) {
         return _mm_or_ps(magnitude, _mm_and_ps(splat(-0.0f), sign));
     }

@@ -41,55 +41,79 @@ struct LastRows {
 // Only groups with a feature that some slot reads are there. Four features at a time, with no full 16x16 transpose:
 // the same number of instructions an element (24 for 64), but unread features cost nothing in units of four.
 template <class V, int G, class RowsOf>
-PRUNUS_INLINE void load_groups(const Packed& net, RowsOf rows, float* raw) {
-    for (uint32_t group = 0; group < net.group_count; ++group, raw += 4 * G * V::lanes) {
+PRUNUS_INLINE void load_groups(const uint32_t* group, const uint32_t* end, RowsOf rows, float* raw) {
+    for (; group != end; ++group, raw += 4 * G * V::lanes) {
         typename V::Reg column[4];
-        V::columns(rows, net.groups[group], column);
+        V::columns(rows, *group, column);
         for (int j = 0; j < 4; ++j) V::store(raw + j * G * V::lanes, column[j]);
     }
 }
 
 // One run of slots of one kind. `watch` ends as NaN in a lane that met a NaN where none is allowed, or an infinity:
-// x * 0 is 0 for every finite x and NaN for those two, so one fused multiply-add looks for both.
+// x * 0 is 0 for every finite x and NaN for those two, so one fused multiply-add looks for both. Logarithms, which have
+// many multiply-adds, look for the largest |x| instead: beyond 2^127, where logarithms end, a batch gets a second look.
 //
 // (x - center) * scale stays a subtraction and a multiplication. Folding it to x * scale - center * scale cancels when
-// x is large against 1 / scale (a timestamp, say), and so does folding it into the first layer's weights.
+// x is large against 1 / scale (a timestamp, say), and so does folding it into the first layer's weights. A logarithm
+// is no larger than 88 and no more precise than the product with the center: there it is folded.
 template <class V, int G, Kind kind, bool missing_allowed>
 PRUNUS_INLINE float* fill_slots(const Slot* slot, const Slot* end, const float* raw, float* out,
                                 typename V::Reg* watch) {
     using R = typename V::Reg;
     constexpr int width = G * V::lanes;
+    constexpr bool is_log = kind == Kind::log;
+    R largest[G];
+    for (int g = 0; g < G; ++g) largest[g] = V::splat(0.0f);
     for (; slot != end; ++slot, out += width) {
         const float* x_row = raw + static_cast<size_t>(slot->row) * width;
         const R center = V::splat(slot->center), scale = V::splat(slot->scale);
         const R lower = V::splat(slot->lower), upper = V::splat(slot->upper), fill = V::splat(slot->fill);
+        R x[G], z[G];
+        PRUNUS_UNROLL
+        for (int g = 0; g < G; ++g) x[g] = V::load(x_row + g * V::lanes);
+        if (is_log) {
+            constexpr int together = G == 4 ? 2 : G;
+            PRUNUS_UNROLL
+            for (int g = 0; g < G; g += together) {
+                R magnitude[together];
+                signed_log1p<V, together>(x + g, magnitude, z + g);
+                PRUNUS_UNROLL
+                for (int i = 0; i < together; ++i)
+                    if (!missing_allowed) largest[g + i] = V::max(largest[g + i], magnitude[i]);
+            }
+            PRUNUS_UNROLL
+            for (int g = 0; g < G; ++g) z[g] = V::fma(z[g], scale, center);
+        }
         PRUNUS_UNROLL
         for (int g = 0; g < G; ++g) {
-            const R x = V::load(x_row + g * V::lanes);
-            const typename V::Mask missing = V::is_nan(x);
-            watch[g] = missing_allowed ? V::watch_present(watch[g], x, missing) : V::watch(watch[g], x);
-            R z;
-            if (kind == Kind::missing) {
-                z = V::select(missing, V::splat(1.0f), V::splat(0.0f));
-            } else if (kind == Kind::equal) {
-                z = V::select(V::equal(x, center), V::splat(1.0f), V::splat(0.0f));
-            } else {
-                const R t = kind == Kind::log ? signed_log1p<V>(x) : x;
-                z = V::min(V::max(V::mul(V::sub(t, center), scale), lower), upper);
-            }
-            if (missing_allowed && kind != Kind::missing) z = V::select(missing, fill, z);
-            V::store(out + g * V::lanes, z);
+            const typename V::Mask missing = V::is_nan(x[g]);
+            if (missing_allowed)
+                watch[g] = V::watch_present(watch[g], x[g], missing);
+            else if (!is_log)
+                watch[g] = V::watch(watch[g], x[g]);
+            if (kind == Kind::missing)
+                z[g] = V::select(missing, V::splat(1.0f), V::splat(0.0f));
+            else if (kind == Kind::equal)
+                z[g] = V::select(V::equal(x[g], center), V::splat(1.0f), V::splat(0.0f));
+            else if (kind == Kind::value)
+                z[g] = V::mul(V::sub(x[g], center), scale);
+            if (kind == Kind::value || is_log) z[g] = V::min(V::max(z[g], lower), upper);
+            if (missing_allowed && kind != Kind::missing) z[g] = V::select(missing, fill, z[g]);
+            V::store(out + g * V::lanes, z[g]);
         }
     }
+    if (is_log && !missing_allowed)
+        for (int g = 0; g < G; ++g) watch[g] = V::watch(watch[g], V::mul(largest[g], V::splat(2.0f)));
     return out;
 }
 
+// The slots of one chunk and kind.
 template <class V, int G, Kind kind>
-PRUNUS_INLINE float* fill_kind(const Packed& net, uint32_t begin, const float* raw, float* out,
+PRUNUS_INLINE float* fill_kind(const Chunk& chunk, const Slot* slots, uint32_t begin, const float* raw, float* out,
                                typename V::Reg* watch) {
-    const uint32_t* end = net.slot_end[static_cast<uint32_t>(kind)];
-    out = fill_slots<V, G, kind, false>(net.slots + begin, net.slots + end[0], raw, out, watch);
-    return fill_slots<V, G, kind, true>(net.slots + end[0], net.slots + end[1], raw, out, watch);
+    const uint32_t* end = chunk.slot_end[static_cast<uint32_t>(kind)];
+    out = fill_slots<V, G, kind, false>(slots + begin, slots + end[0], raw, out, watch);
+    return fill_slots<V, G, kind, true>(slots + end[0], slots + end[1], raw, out, watch);
 }
 
 // Returns whether a NaN where none is allowed, or an infinity, was met.
@@ -103,20 +127,27 @@ PRUNUS_NOINLINE bool input_stage(const Packed& net, const float* X, uint32_t doc
         X = padded;
         stride = 4;
     }
-    for (int g = 0; g < G; ++g) {
-        const uint32_t first = static_cast<uint32_t>(g * V::lanes);
-        const float* rows = X + first * stride;
-        if (documents >= first + V::lanes)
-            load_groups<V, G>(net, EvenRows{rows, stride}, raw + first);
-        else
-            load_groups<V, G>(net, LastRows{rows, stride, documents - first}, raw + first);
-    }
     typename V::Reg watch[G];
     for (int g = 0; g < G; ++g) watch[g] = V::splat(0.0f);
-    out = fill_kind<V, G, Kind::value>(net, 0, raw, out, watch);
-    out = fill_kind<V, G, Kind::log>(net, net.slot_end[0][1], raw, out, watch);
-    out = fill_kind<V, G, Kind::missing>(net, net.slot_end[1][1], raw, out, watch);
-    fill_kind<V, G, Kind::equal>(net, net.slot_end[2][1], raw, out, watch);
+    const uint32_t* group = net.groups;
+    uint32_t slot = 0;
+    for (const Chunk* chunk = net.chunks; chunk != net.chunks + net.chunk_count; ++chunk) {
+        const uint32_t* end = net.groups + chunk->groups_end;
+        for (int g = 0; g < G; ++g) {
+            const uint32_t first = static_cast<uint32_t>(g * V::lanes);
+            const float* rows = X + first * stride;
+            if (documents >= first + V::lanes)
+                load_groups<V, G>(group, end, EvenRows{rows, stride}, raw + first);
+            else
+                load_groups<V, G>(group, end, LastRows{rows, stride, documents - first}, raw + first);
+        }
+        group = end;
+        out = fill_kind<V, G, Kind::value>(*chunk, net.slots, slot, raw, out, watch);
+        out = fill_kind<V, G, Kind::log>(*chunk, net.slots, chunk->slot_end[0][1], raw, out, watch);
+        out = fill_kind<V, G, Kind::missing>(*chunk, net.slots, chunk->slot_end[1][1], raw, out, watch);
+        out = fill_kind<V, G, Kind::equal>(*chunk, net.slots, chunk->slot_end[2][1], raw, out, watch);
+        slot = chunk->slot_end[3][1];
+    }
     bool found = false;
     for (int g = 0; g < G; ++g) found |= V::any_nan(watch[g]);
     return found;

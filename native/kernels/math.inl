@@ -1,29 +1,47 @@
 // Elementary functions over a vector of documents. V is the vector vocabulary of one instruction set.
 
+// The polynomial of log1p below, the highest power first.
+constexpr float log1p_terms[8] = {-0.0006002227310091257f, 0.0013368109939619899f, -0.002565638395026326f,
+                                  0.0061859493143856525f,  -0.015629762783646584f, 0.0416724868118763f,
+                                  -0.12499984353780746f,   0.49999991059303284f};
+
 // sign(x) log1p(min(|x|, 2^127)), relative error below 4e-7 over all floats (measured against float64 over every 97th
 // float: see tests/test_engine_math.py).
 //
-//   1 + a = 2^e (1 + f),   f in [-1/3, 1/3],   log1p(a) = f P(f) + e ln 2
+//   1 + a = 2^e (1 + g/2),   g in [-2/3, 2/3],   log1p(a) = g P(g) + e ln 2
 //
-// e comes from the bits of 1 + a; f = a 2^-e + (2^-e - 1) is one fused multiply-add of exact terms, so small a keep
-// their relative precision, which a later scale may need. Because 2^-127 is not a normal float, a/2 and 2^(1-e) are
-// used. P is the degree-7 minimax polynomial of log1p(f)/f in relative error (Remez in 40 digits, coefficients rounded
-// to float32): 1.7e-7. Degree 6 gives 1.1e-6, too much; degree 8 gives 2.6e-8, less than the rounding of the rest.
-template <class V>
-PRUNUS_INLINE typename V::Reg signed_log1p(typename V::Reg x) {
+// e comes from the bits of 1 + a; g = a 2^(1-e) + (2^(1-e) - 2) is one fused multiply-add of exact terms, so small a
+// keep their relative precision, which a later scale may need. 2^(1-e) and not 2^-e, because 2^-127 is not a normal
+// float. P is the degree-7 minimax polynomial of log1p(f)/f, f = g/2, in relative error (Remez in 40 digits,
+// coefficients rounded to float32): 1.7e-7. Degree 6 gives 1.1e-6, too much; degree 8 gives 2.6e-8, less than the
+// rounding of the rest.
+//
+// Works on N vectors step by step, not vector by vector: a step's N instructions do not wait for each other, and the
+// scheduler of the CPU is too small to find that out from N long chains (7 % on Zen 4). `a` is |x| as it was used: at
+// 2^127 where x is NaN, infinite or larger.
+template <class V, int N>
+PRUNUS_INLINE void signed_log1p(const typename V::Reg* x, typename V::Reg* a, typename V::Reg* out) {
     using R = typename V::Reg;
-    const R half = V::half_magnitude(x, 0x1p126f);
-    typename V::Split parts = V::split(V::fma(half, V::splat(2.0f), V::splat(1.0f)));  // e and 2^(1-e)
-    const R f = V::fma(half, parts.scale, V::fma(parts.scale, V::splat(0.5f), V::splat(-1.0f)));
-    R p = V::splat(-0.15365701913833618f);
-    p = V::fma(p, f, V::splat(0.1711118072271347f));
-    p = V::fma(p, f, V::splat(-0.16420085728168488f));
-    p = V::fma(p, f, V::splat(0.19795037806034088f));
-    p = V::fma(p, f, V::splat(-0.25007620453834534f));
-    p = V::fma(p, f, V::splat(0.3333798944950104f));
-    p = V::fma(p, f, V::splat(-0.49999937415122986f));
-    p = V::fma(p, f, V::splat(0.9999998211860657f));
-    return V::with_sign(V::fma(p, f, V::mul(parts.exponent, V::splat(V::exponent_to_log))), x);
+    R g[N], exponent[N], p[N];
+    PRUNUS_UNROLL
+    for (int i = 0; i < N; ++i) a[i] = V::magnitude(x[i], 0x1p127f);
+    PRUNUS_UNROLL
+    for (int i = 0; i < N; ++i) g[i] = V::add(a[i], V::splat(1.0f));
+    PRUNUS_UNROLL
+    for (int i = 0; i < N; ++i) {
+        const typename V::Split parts = V::split(g[i]);  // e and 2^(1-e)
+        g[i] = V::fma(a[i], parts.scale, V::sub(parts.scale, V::splat(2.0f)));
+        exponent[i] = V::mul(parts.exponent, V::splat(V::exponent_to_log));
+    }
+    PRUNUS_UNROLL
+    for (int i = 0; i < N; ++i) p[i] = V::splat(log1p_terms[0]);
+    PRUNUS_UNROLL
+    for (int term = 1; term < 8; ++term) {
+        PRUNUS_UNROLL
+        for (int i = 0; i < N; ++i) p[i] = V::fma(p[i], g[i], V::splat(log1p_terms[term]));
+    }
+    PRUNUS_UNROLL
+    for (int i = 0; i < N; ++i) out[i] = V::with_sign(V::fma(p[i], g[i], exponent[i]), x[i]);
 }
 
 // 1 / (1 + exp(-x)), absolute error below 3e-7. exp(y) = 2^n exp(r), n = round(y / ln 2), r in +-ln2/2; degree-5

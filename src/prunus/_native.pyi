@@ -24,3 +24,31 @@ class Network:
     @property
     def isa(self) -> str: ...
     def score(self, X: NDArray[np.float32], out: NDArray[np.float32], n_threads: int = 1) -> int: ...
+
+class Forest:
+    def __init__(
+        self,
+        n_features: int,
+        base: float,
+        node_start: NDArray[np.int32],
+        leaf_start: NDArray[np.int32],
+        root: NDArray[np.int32],
+        feature: NDArray[np.int32],
+        threshold: NDArray[np.float32],
+        left: NDArray[np.int32],
+        right: NDArray[np.int32],
+        missing: NDArray[np.uint8],
+        category: NDArray[np.int32],
+        set_start: NDArray[np.int32],
+        set_code: NDArray[np.int32],
+        value: NDArray[np.float64],
+        isa: str,
+    ) -> None: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def features(self) -> int: ...
+    @property
+    def trees(self) -> int: ...
+    def score(self, X: NDArray[np.float32], out: NDArray[np.float32], n_threads: int = 1) -> int: ...
+    def leaves(self, X: NDArray[np.float32], out: NDArray[np.int32]) -> None: ...

@@ -18,6 +18,8 @@ from prunus.errors import TeacherError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from prunus.engine.ensemble import Ensemble
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -44,6 +46,15 @@ class Forest(Protocol):
 
     def score(self, X: NDArray[np.float32], n_threads: int) -> NDArray[np.float64]:
         """Return raw scores, float64 [n], of float32 [n, n_features] rows."""
+
+    def leaves(self, X: NDArray[np.float32], n_threads: int) -> NDArray[np.int32]:
+        """Return the leaf of each row in each tree, int32 [n, n_trees], as the library's own leaf index says.
+
+        Leaves are numbered from 0 inside each tree, in the library's order.
+        """
+
+    def ensemble(self) -> Ensemble:
+        """Return the same trees as arrays for the engine, leaves in the order of :meth:`leaves`."""
 
     def first(self, n_trees: int) -> Forest:
         """Return the forest of the first trees."""

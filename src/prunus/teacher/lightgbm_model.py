@@ -12,9 +12,12 @@ import numpy as np
 from prunus.errors import TeacherError
 from prunus.extras import need
 from prunus.teacher.lightgbm_text import ModelText, read_model_text
+from prunus.teacher.tree import join, splits_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from prunus.engine.ensemble import Ensemble
 
 _DEFAULT_NAME = re.compile(r"Column_\d+")
 
@@ -41,7 +44,8 @@ class LightGBMForest:
         self.linear = model.linear
         self.feature_names = model.feature_names
         self.names_are_default = all(_DEFAULT_NAME.fullmatch(name) for name in model.feature_names)
-        self.splits = model.splits
+        self.splits = splits_of(model.trees, len(model.feature_names))
+        self._trees = model.trees
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 self._booster: Any = lightgbm.Booster(model_str=_trees_only(model.text))
@@ -53,6 +57,26 @@ class LightGBMForest:
         """Return raw scores, float64 [n], of float32 [n, n_features] rows."""
         scores = self._booster.predict(X, raw_score=True, num_iteration=-1, num_threads=n_threads)
         return np.asarray(scores, dtype=np.float64)
+
+    def leaves(self, X: NDArray[np.float32], n_threads: int) -> NDArray[np.int32]:
+        """Return the leaf of each row in each tree, int32 [n, n_trees], as LightGBM's ``pred_leaf`` says."""
+        found = self._booster.predict(X, pred_leaf=True, num_iteration=-1, num_threads=n_threads)
+        return np.asarray(found, dtype=np.int32).reshape(len(X), len(self._trees))
+
+    def ensemble(self) -> Ensemble:
+        """Return the same trees as arrays for the engine.
+
+        Raises:
+            TeacherError: leaves hold linear models.
+        """
+        if self.linear:
+            msg = (
+                f"{self._source}: its leaves hold linear models (linear_tree); expected one value a leaf: train with"
+                " linear_tree=false, or distil it with prunus rank compress"
+            )
+            raise TeacherError(msg)
+        # A random forest's raw score is the sum over its trees, as LightGBM gives it: only predictions are averaged.
+        return join(self._trees, len(self.feature_names), 0.0, self._source)
 
     def first(self, n_trees: int) -> LightGBMForest:
         """Return the forest of the first trees."""

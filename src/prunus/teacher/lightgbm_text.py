@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prunus.engine.ensemble import MISSING_RIGHT, NAN_IS_MISSING, NAN_IS_ZERO, ZERO, ZERO_IS_MISSING
 from prunus.errors import TeacherError
-from prunus.teacher.forest import Splits, by_feature, check_children, cut_at_or_below
+from prunus.teacher.forest import check_children, cut_at_or_below
+from prunus.teacher.tree import BELOW_ZERO, Tree, constant_tree
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ZERO = np.float32(1e-35)
-"""LightGBM takes every |x| up to this for 0 when it reads a row (its kZeroThreshold)."""
-
-BELOW_ZERO = np.nextafter(-ZERO, np.float32(-np.inf))
-
 CATEGORICAL = 1  # bits of decision_type
+DEFAULT_LEFT = 2
 MISSING_SHIFT = 2
-MISSING_ZERO = 1
+
+MISSING = np.array([NAN_IS_ZERO, ZERO_IS_MISSING, NAN_IS_MISSING, NAN_IS_ZERO], np.uint8)
+"""The engine's word for each missing type in LightGBM's decision_type: none, zero, NaN, and one that means none."""
 
 NEEDED = ("num_class", "label_index", "max_feature_idx", "feature_names", "feature_infos")
 OF_NODES = ("split_gain", "decision_type", "internal_value", "internal_weight", "internal_count")
@@ -43,13 +43,13 @@ class ModelText:
     Attributes:
         text: the file.
         feature_names: as in the file.
-        splits: where its trees cut.
+        trees: its trees; what linear leaves add to their value is left out.
         linear: whether leaves hold linear models, so that scores are not constant inside a cell.
     """
 
     text: str
     feature_names: tuple[str, ...]
-    splits: Splits
+    trees: tuple[Tree, ...]
     linear: bool
 
 
@@ -69,27 +69,16 @@ def read_model_text(data: bytes, source: str) -> ModelText:
     header = _fields(text[: starts[0]])
     n_features = _check_header(header, source)
     _check_sizes(header, text, starts, source)
-    trees = [
-        _read_tree(_fields(text[start:stop]), n_features, f"{source}: tree {index}")
-        for index, (start, stop) in enumerate(pairwise(starts))
-    ]
+    blocks = [_fields(text[start:stop]) for start, stop in pairwise(starts)]
+    trees = tuple(_read_tree(block, n_features, f"{source}: tree {index}") for index, block in enumerate(blocks))
     if not trees:
         msg = f"{source}: the model holds no trees; expected at least one: train it again"
         raise TeacherError(msg)
-    names = header["feature_names"].split()
     return ModelText(
         text=text,
-        feature_names=tuple(names),
-        splits=Splits(
-            thresholds=by_feature(
-                np.concatenate([tree.features for tree in trees]),
-                np.concatenate([tree.cuts for tree in trees]),
-                n_features,
-            ),
-            leaves=np.array([tree.leaves for tree in trees], dtype=np.int64),
-            categories=_merge([tree.categories for tree in trees]),
-        ),
-        linear=any(tree.linear for tree in trees),
+        feature_names=tuple(header["feature_names"].split()),
+        trees=trees,
+        linear=any(block.get("is_linear") == "1" for block in blocks),
     )
 
 
@@ -178,16 +167,7 @@ def _check_sizes(header: dict[str, str], text: str, starts: list[int], source: s
         raise _damaged(source, "its trees are not as long as tree_sizes says (were line endings converted?)")
 
 
-@dataclass(frozen=True)
-class _Tree:
-    features: NDArray[np.int64]
-    cuts: NDArray[np.float32]
-    leaves: int
-    categories: dict[int, set[int]]
-    linear: bool
-
-
-def _read_tree(fields: dict[str, str], n_features: int, where: str) -> _Tree:
+def _read_tree(fields: dict[str, str], n_features: int, where: str) -> Tree:
     leaves = _integer(fields, "num_leaves", where)
     n_categorical = _integer(fields, "num_cat", where)
     if leaves < 1 or n_categorical < 0:
@@ -198,7 +178,7 @@ def _read_tree(fields: dict[str, str], n_features: int, where: str) -> _Tree:
         raise _damaged(where, "a leaf_value is not finite")
     _integer(fields, "is_linear", where, "0")
     if nodes == 0:
-        return _Tree(np.zeros(0, np.int64), np.zeros(0, np.float32), 1, {}, fields.get("is_linear") == "1")
+        return constant_tree(float(values[0]))
     for key in OF_NODES:
         if key in fields:
             _numbers(fields, key, nodes, where)
@@ -208,23 +188,27 @@ def _read_tree(fields: dict[str, str], n_features: int, where: str) -> _Tree:
     features = _numbers(fields, "split_feature", nodes, where).astype(np.int64)
     if ((features < 0) | (features >= n_features)).any():
         raise _damaged(where, f"a split uses feature {features.max()} of {n_features}")
-    children = np.concatenate([_numbers(fields, f"{side}_child", nodes, where) for side in ("left", "right")])
-    children = children.astype(np.int64)
+    left, right = (_numbers(fields, f"{side}_child", nodes, where).astype(np.int64) for side in ("left", "right"))
+    children = np.concatenate([left, right])
     # Leaf i is written ~i: number leaves after the inner nodes.
     check_children(np.where(children < 0, nodes + ~children, children), nodes + leaves, where)
     thresholds = _numbers(fields, "threshold", nodes, where)
     if np.isnan(thresholds).any():
         raise _damaged(where, "a threshold is NaN")
     decision = _numbers(fields, "decision_type", nodes, where).astype(np.int64)
-    numeric = (decision & CATEGORICAL) == 0
-    zero = numeric & (((decision >> MISSING_SHIFT) & 3) == MISSING_ZERO)
-    n_zero = int(zero.sum())
-    return _Tree(
-        features=np.concatenate([features[numeric], features[zero], features[zero]]),
-        cuts=np.concatenate([_cuts(thresholds[numeric]), np.repeat(ZERO, n_zero), np.repeat(BELOW_ZERO, n_zero)]),
-        leaves=leaves,
-        categories=_categories(fields, features[~numeric], thresholds[~numeric], n_categorical, where),
-        linear=fields.get("is_linear") == "1",
+    categorical = (decision & CATEGORICAL) != 0
+    kind = MISSING[(decision >> MISSING_SHIFT) & 3]
+    default_right = (kind != NAN_IS_ZERO) & ((decision & DEFAULT_LEFT) == 0)
+    missing = np.where(default_right, kind | np.uint8(MISSING_RIGHT), kind)
+    return Tree(
+        feature=features,
+        cut=np.where(categorical, np.float32(0), _cuts(thresholds)),
+        left=left,
+        right=right,
+        # At a categorical split LightGBM sends NaN to the right, whatever the bits say.
+        missing=np.where(categorical, np.uint8(NAN_IS_MISSING | MISSING_RIGHT), missing).astype(np.uint8),
+        value=values,
+        codes=_codes(fields, np.flatnonzero(categorical), thresholds[categorical], n_categorical, where),
     )
 
 
@@ -235,27 +219,19 @@ def _cuts(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.where((thresholds < 0) & (thresholds >= -ZERO), BELOW_ZERO, cuts)
 
 
-def _categories(
-    fields: dict[str, str], features: NDArray[np.int64], thresholds: NDArray[np.float64], n_sets: int, where: str
-) -> dict[int, set[int]]:
+def _codes(
+    fields: dict[str, str], nodes: NDArray[np.int64], thresholds: NDArray[np.float64], n_sets: int, where: str
+) -> dict[int, NDArray[np.int64]]:
     """Read the bitsets of the categorical splits: split s with threshold i sends the codes of set i to the left."""
-    found: dict[int, set[int]] = {}
-    if n_sets == 0 and len(features) == 0:
-        return found
+    if n_sets == 0 and len(nodes) == 0:
+        return {}
     ends = _numbers(fields, "cat_boundaries", n_sets + 1, where).astype(np.int64)
     words = _numbers(fields, "cat_threshold", int(max(ends[-1], 0)), where).astype(np.uint32)
     which = thresholds.astype(np.int64)
     if ends[0] != 0 or (np.diff(ends) < 0).any() or ((which < 0) | (which >= n_sets)).any():
         raise _damaged(where, "its sets of categories do not fit its splits")
-    for feature, index in zip(features.tolist(), which.tolist(), strict=True):
+    found = {}
+    for node, index in zip(nodes.tolist(), which.tolist(), strict=True):
         bits = np.unpackbits(words[ends[index] : ends[index + 1]].astype("<u4").view(np.uint8), bitorder="little")
-        found.setdefault(feature, set()).update(np.flatnonzero(bits).tolist())
+        found[node] = np.flatnonzero(bits)
     return found
-
-
-def _merge(parts: list[dict[int, set[int]]]) -> dict[int, NDArray[np.float32]]:
-    merged: dict[int, set[int]] = {}
-    for part in parts:
-        for feature, codes in part.items():
-            merged.setdefault(feature, set()).update(codes)
-    return {feature: np.array(sorted(codes), dtype=np.float32) for feature, codes in sorted(merged.items())}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from prunus.data.ranking import RankingData
+    from prunus.engine.ensemble import Ensemble
 
 CHUNK = 65_536
 """Rows scored at a time: the libraries make copies of their input, so this bounds the memory."""
@@ -153,6 +154,14 @@ class TreeTeacher:
             SchemaError: X has not n_features columns.
             InfiniteValueError: an infinity, which XGBoost refuses.
         """
+        rows = self._rows(X)
+        scores = np.empty(len(rows), dtype=np.float64)
+        threads = n_threads or os.cpu_count() or 1
+        for start in range(0, len(rows), CHUNK):
+            scores[start : start + CHUNK] = self._forest.score(rows[start : start + CHUNK], threads)
+        return scores
+
+    def _rows(self, X: ArrayLike) -> NDArray[np.float32]:
         rows = np.ascontiguousarray(X, dtype=np.float32)
         if rows.ndim != 2 or rows.shape[1] != self.n_features:
             msg = (
@@ -160,11 +169,40 @@ class TreeTeacher:
                 f" ({self.name}) in its order: take the columns named in feature_names"
             )
             raise SchemaError(msg)
-        scores = np.empty(len(rows), dtype=np.float64)
+        return rows
+
+    def leaves(self, X: ArrayLike, *, n_threads: int | None = None) -> NDArray[np.int32]:
+        """Return the leaf that each document reaches in each tree, by the library's own leaf index.
+
+        Leaves are numbered from 0 inside each tree, in the library's order (XGBoost numbers nodes: its leaves are
+        counted in the order of those).
+
+        Args:
+            X: as in :meth:`score`.
+            n_threads: threads to use; None for one a core.
+
+        Returns:
+            int32 [n, n_trees].
+
+        Raises:
+            SchemaError: X has not n_features columns.
+            InfiniteValueError: an infinity, which XGBoost refuses.
+        """
+        rows = self._rows(X)
         threads = n_threads or os.cpu_count() or 1
+        found = np.empty((len(rows), self.n_trees), np.int32)
         for start in range(0, len(rows), CHUNK):
-            scores[start : start + CHUNK] = self._forest.score(rows[start : start + CHUNK], threads)
-        return scores
+            found[start : start + CHUNK] = self._forest.leaves(rows[start : start + CHUNK], threads)
+        return found
+
+    def ensemble(self) -> Ensemble:
+        """Return the same trees as arrays that the engine runs, leaf for leaf; see ``docs/trees.md``.
+
+        Raises:
+            TeacherError: leaves hold linear models, or the objective is one whose base score cannot be placed.
+            EnsembleError: the model is beyond what the engine runs.
+        """
+        return self._forest.ensemble()
 
     def midpoints(self, minimum: ArrayLike, maximum: ArrayLike) -> tuple[NDArray[np.float32], ...]:
         """Return one value inside each cell of each feature, for drawing synthetic documents.

@@ -1,0 +1,45 @@
+// What the files that know Python share.
+#pragma once
+
+#include <Python.h>
+#include <nanobind/nanobind.h>
+
+#include <cstdint>
+#include <string>
+#include <type_traits>
+
+// A buffer of float32 or int32, C-contiguous and aligned, for the length of a call. Not nb::ndarray, whose import takes
+// 0.25 us an array (and memory): that is more than scoring a document does.
+template <class T>
+class Buffer {
+  public:
+    static_assert(std::is_same_v<T, float> || std::is_same_v<T, int32_t>);
+
+    Buffer(nanobind::handle object, int dimensions, bool writable, const char* name) {
+        const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
+        if (PyObject_GetBuffer(object.ptr(), &view_, flags) != 0) {
+            PyErr_Clear();
+            throw nanobind::type_error((std::string(name) + " must be a C-contiguous array").c_str());
+        }
+        constexpr bool is_float = std::is_same_v<T, float>;
+        const char* format = view_.format;
+        if (view_.ndim != dimensions || format == nullptr || format[0] != (is_float ? 'f' : 'i') || format[1] != 0 ||
+            reinterpret_cast<uintptr_t>(view_.buf) % alignof(T) != 0) {
+            PyBuffer_Release(&view_);
+            throw nanobind::type_error((std::string(name) + " must be aligned " + (is_float ? "float32" : "int32") +
+                                        " of " + std::to_string(dimensions) + " dimensions")
+                                           .c_str());
+        }
+    }
+    ~Buffer() { PyBuffer_Release(&view_); }
+    Buffer(const Buffer&) = delete;
+    Buffer& operator=(const Buffer&) = delete;
+
+    T* data() const { return static_cast<T*>(view_.buf); }
+    size_t shape(int axis) const { return static_cast<size_t>(view_.shape[axis]); }
+
+  private:
+    Py_buffer view_;
+};
+
+using Floats = Buffer<float>;

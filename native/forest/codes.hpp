@@ -1,0 +1,58 @@
+// The codes of a tree's leaves, and the operations that compute them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "forest.hpp"
+
+namespace prunus {
+namespace forest {
+
+// Trees with more leaves are walked.
+constexpr uint32_t max_leaves = 1024;
+
+// Codes for the leaves of one tree, chosen so that few operations compute them; see codes.cpp.
+class Codes {
+  public:
+    Codes(const Description& description, size_t tree);
+
+    uint32_t planes() const { return planes_; }
+    // Code of each leaf, counted inside the tree.
+    const std::vector<uint32_t>& code_of_leaf() const { return code_; }
+
+    // Append the operations of the tree, given the slot of each of its nodes' masks, and say in `plane` which slots
+    // then hold the bits of the leaf's code, the lowest first. Results go to slots from `root_slot` on, one for each
+    // plane, and slots from `work_slot` on are written over; returns how many of these.
+    uint32_t emit(const std::vector<uint16_t>& mask, uint16_t root_slot, uint16_t work_slot, std::vector<Op>& ops,
+                  uint16_t* plane) const;
+
+  private:
+    struct Child {
+        int32_t node;  // inside the tree, or -1 for a leaf
+        uint32_t leaf, leaves;
+    };
+    struct Node {
+        Child left, right;
+    };
+    struct Planes;
+    struct Slots;
+
+    uint32_t pair_cost(uint32_t left, uint32_t left_leaves, uint32_t right, uint32_t right_leaves) const;
+    void choose();
+    void assign(Child child, uint32_t first);
+    Planes emit_child(Child child, const std::vector<uint16_t>& mask, Slots& slots, std::vector<Op>& ops,
+                      const uint16_t* roots) const;
+
+    std::vector<Node> nodes_;
+    Child root_;
+    uint32_t planes_ = 0;
+    std::vector<uint32_t> code_;
+    std::vector<uint32_t> first_;     // [nodes] lowest code below each
+    std::vector<uint8_t> left_high_;  // [nodes << planes] whether the left child gets the higher codes, by first code
+    uint32_t root_first_ = 0;
+    bool chosen_ = false;
+};
+
+}  // namespace forest
+}  // namespace prunus
