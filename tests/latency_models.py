@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from prunus.latency import LatencyModel, machine_key
+from prunus.latency.model import FULL
+
+CALL_US = 0.5
+
+TILE = {
+    "tiles": 0.05,
+    "groups": 0.01,
+    "slots": 0.005,
+    "log slots": 0.015,
+    "rows": 0.001,
+    "weights": 0.001,
+    "last weights": 0.001,
+    "multiply-adds": 0.0006,
+    "block weights": 0.0005,
+    "int8 multiply-adds": 0.0002,
+}
+"""Us of each term of a full tile."""
 
 
 def round_numbers() -> LatencyModel:
     """Give a time model of this machine's key: a weight costs 1 ns a tile, a unit 1 ns, a slot 5 ns, log 10 ns more."""
-    call = 0.5
-    tile = [0.05, 0.01, 0.005, 0.010, 0.001, 0.001, 0.0006]
 
-    def whole(share: float) -> list[float]:
-        return [call + share * tile[0], *(share * c for c in tile[1:])]
+    def call(share: float) -> dict[str, float]:
+        prices = {name: share * us for name, us in TILE.items()}
+        return prices | {"tiles": CALL_US + prices["tiles"]}
 
-    few = {f"few:{n}": whole(0.25) for n in (1, 2, 4, 8, 16)}
-    return LatencyModel(machine_key(), 16, call, {"4": tile, "3": whole(0.8), "2": whole(0.6), **few}, 0.1, 10.0)
+    shares = {1: 0.25, 2: 0.25, 4: 0.25, 8: 0.25, 16: 0.25, 32: 0.6, 48: 0.8, 64: 1.0}
+    tiles = {str(documents): call(share) for documents, share in shares.items()}
+    return LatencyModel(machine_key(), 16, CALL_US, tiles | {FULL: TILE}, {}, 0.1, 10.0)

@@ -58,15 +58,11 @@ def choose_kernel(
     batch: int,
 ) -> Layer:
     """Make a float32 layer that runs dense or sparse, whichever is faster; see :func:`compile_layers`."""
-    nonzeros = int(np.count_nonzero(weight))
+    dense, sparse = Dense(weight, bias, activation), Sparse.from_dense(weight, bias, activation)
     if latency is None:
-        sparse = nonzeros < SPARSE_BELOW * weight.size
-    else:
-        n_outputs = weight.shape[0]
-        sparse = latency.layer_us(n_outputs, nonzeros, sparse=True, batch=batch) < latency.layer_us(
-            n_outputs, weight.size, sparse=False, batch=batch
-        )
-    return Sparse.from_dense(weight, bias, activation) if sparse else Dense(weight, bias, activation)
+        return sparse if sparse.nonzeros < SPARSE_BELOW * weight.size else dense
+    faster = latency.layer_us(sparse, batch=batch) < latency.layer_us(dense, batch=batch)
+    return sparse if faster else dense
 
 
 def compile_layers(

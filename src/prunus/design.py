@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 DEFAULT_BATCH = 128
 """Documents in a call that a budget means when it does not say."""
 
+CYCLE = 100_000
+"""Documents that a measurement goes through before it reads the same again. On globo_ltr (176 bytes a document) 20,000 of
+them stay in the last cache and a document takes 0.056 us; 100,000 do not, and it takes 0.072. The slower figure is the one
+that a budget means."""
+
 HEADROOM = 0.94
 """Share of a time budget that designs aim at: predicted and measured times differ by a few per cent."""
 
@@ -151,7 +156,7 @@ def prices(inputs: InputStage, budget: Budget, latency: LatencyModel, schema: Sc
     if budget.n_bytes is not None:
         slot = np.full(inputs.n_slots, float(BYTES_PER_SLOT))
         return Prices(_fixed_bytes(inputs, schema), float(BYTES_PER_WEIGHT), float(BYTES_PER_UNIT), slot)
-    return latency.prices(inputs, budget.batch)
+    return latency.prices(inputs, budget.batch, target_us=budget.total * HEADROOM, cycle=CYCLE)
 
 
 def _fixed_bytes(inputs: InputStage, schema: Schema) -> float:
@@ -215,7 +220,7 @@ def dense_cost(
             + BYTES_PER_SLOT * inputs.n_slots
             + sum(4 * w + 4 * b for _, b, w, _ in shape.layers)
         )
-    return latency.predict(shape, budget.batch).us_per_doc
+    return latency.predict(shape, budget.batch, cycle=CYCLE).us_per_doc
 
 
 def halving(first: int, n_layers: int) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from prunus.bench.quick import enough_rows
 from prunus.bench.worker import batches_of
 from prunus.data.ranking import Schema
-from prunus.design import METADATA_BYTES, Architecture, cheapest, dense_cost, halving, typical_network
+from prunus.design import CYCLE, METADATA_BYTES, Architecture, cheapest, dense_cost, halving, typical_network
 from prunus.engine.file import to_bytes
 from prunus.engine.scorer import RankScorer
 
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from prunus.engine.network import InputStage, Network
     from prunus.latency import LatencyModel, Prices
 
-TIMED_ROWS = 100_000
-"""Documents that a measurement cycles through. On globo_ltr (176 bytes a document) 20,000 of them stay in the last cache
-and a document takes 0.056 us; 100,000 do not, and it takes 0.072. The slower figure is the one that a budget means."""
+TIMED_ROWS = CYCLE
+"""Documents that a measurement cycles through, where there are as many."""
 
 CLOSE = 0.96
 """A dense design is widened until it measures at least this share of its target; a step of one unit is about 3 %."""
@@ -99,14 +98,15 @@ class Costs:
     def fit(self, architecture: Architecture) -> Architecture:
         """Correct a design by what random networks of its shape take here.
 
-        A sparse design's target moves by what the time model misses: fetching documents from memory, above all. A dense design has nothing to prune,
-        so its widths move, up or down, until its measured time is as near below the target as a unit allows.
+        A sparse design's target moves by what the time model misses, above all where there are so few documents that
+        they do not come from memory. A dense design has nothing to prune, so its widths move, up or down, until its
+        measured time is as near below the target as a unit allows.
         """
         if self.budget.n_bytes is not None:
             return architecture
         if architecture.kind == "sparse":
             network = self._typical(architecture)
-            predicted = self.latency.predict(network, self.budget.batch).us_per_doc
+            predicted = self.predicted(network)
             missed = self.of(network, f"{architecture.key}-random") - predicted
             target = architecture.target - float(np.clip(missed, -0.3 * architecture.target, 0.6 * architecture.target))
             return replace(architecture, target=max(target, cheapest(self.prices)))
@@ -129,6 +129,10 @@ class Costs:
         inside = [n for n, us in measured.items() if us <= target]
         best = max(inside) if inside else min(measured)
         return replace(architecture, widths=halving(best, n_layers))
+
+    def predicted(self, network: Network) -> float:
+        """Predict what a network takes, us for each document at the budget's batch, documents fetched from memory."""
+        return self.latency.predict(network, self.budget.batch, cycle=CYCLE).us_per_doc
 
     def _predicted(self, widths: tuple[int, ...]) -> float:
         return dense_cost(self.inputs, widths, self.budget, self.latency, self.schema)
