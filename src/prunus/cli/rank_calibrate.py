@@ -12,7 +12,7 @@ from prunus.cli.progress import progress
 
 @talk.verb()
 def calibrate(
-    seconds: Annotated[float, typer.Option(min=0.5, max=3600.0, help="Time to spend, about.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=0.5, max=3600.0, help="Time to spend, about.")] = 40.0,
     json: options.Json = False,
 ) -> None:
     """Measure the engine on this CPU and store the time model.
@@ -23,18 +23,27 @@ def calibrate(
     Example:
       prunus rank calibrate --seconds 30
     """
-    from prunus.latency import cache_dir, machine_key
     from prunus.latency import calibrate as measure
+    from prunus.latency import stored_path
 
     with progress() as bars:
         bars.stage("calibrate this CPU", 1.0)
         model = measure(seconds, progress=bars.advance)
-    path = cache_dir() / f"latency-{machine_key()}.json"
+    path = stored_path()
     model.save(path)
     if json:
         talk.put_json(
-            {"error": model.error, "call_us": model.call_us, "lanes": model.lanes, "files": {"time_model": str(path)}}
+            {
+                "error": model.error,
+                "errors": model.errors,
+                "call_us": model.call_us,
+                "lanes": model.lanes,
+                "files": {"time_model": str(path)},
+            }
         )
         return
     talk.put(f"time model: {path}")
     talk.put(f"9 of 10 networks that it was not fitted on took within {model.error * 100:.1f} % of what it says")
+    if model.errors:
+        worst = max(model.errors, key=lambda name: model.errors[name])
+        talk.put(f"least sure of networks and calls that are {worst}: {model.errors[worst] * 100:.1f} %")
