@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunus.bench.onnx_net import arrays_of, build
+from prunus.bench.adapters.onnx_net import arrays_of, build
 from prunus.engine.network import Activation, Dense, InputStage, Network, SlotKind, Sparse
 from prunus.engine.reference import score
 
@@ -73,7 +73,7 @@ def in_onnx(network: Network, X: np.ndarray, allow_missing: np.ndarray | None = 
 def in_torch(network: Network, X: np.ndarray, allow_missing: np.ndarray | None = None) -> np.ndarray:
     """Score with PyTorch."""
     torch = pytest.importorskip("torch")
-    from prunus.bench import torch_net
+    from prunus.bench.adapters import torch_net
 
     with torch.inference_mode():
         return torch_net.build(arrays_of(network, allow_missing))(torch.from_numpy(X)).numpy()[:, 0]

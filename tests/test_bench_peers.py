@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prunus.bench import engines, peers
-from prunus.bench.onnx_net import arrays_of
-from prunus.bench.peers import PEERS, Peer, ensure, kind_of, peers_for, prepared
+from prunus.bench import adapters, environments, peers
+from prunus.bench.adapters.onnx_net import arrays_of
+from prunus.bench.environments import ensure, prepared
+from prunus.bench.peers import PEERS, Peer, kind_of, peers_for
 from prunus.bench.run import Contestant, compare
 from prunus.engine.network import Activation, Dense, InputStage, Network
 from prunus.errors import PeerError
@@ -40,7 +41,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             msg = f"{name}: {what} failed"
             raise PeerError(msg)
 
-    monkeypatch.setattr(peers, "_run", run)
+    monkeypatch.setattr(environments, "_run", run)
     return ran
 
 
@@ -57,7 +58,7 @@ def linear() -> Network:
 
 def test_every_peer_has_an_adapter() -> None:
     """The table of rivals and the table of adapters name the same engines; ours is the one that is no rival."""
-    assert set(PEERS) | {"prunus"} == set(engines.ENGINES)
+    assert set(PEERS) | {"prunus"} == set(adapters.ENGINES)
     assert all(name == peer.name for name, peer in PEERS.items())
     assert all("==" in pin for peer in PEERS.values() for pin in peer.requirements)
 
@@ -114,11 +115,11 @@ def test_failed_command_tells_its_last_lines() -> None:
     """The reason holds the exit status and what the program said; one that takes too long is stopped."""
     script = "import sys; print('ERROR: no matching distribution'); print('bye'); sys.exit(3)"
     with pytest.raises(PeerError, match=r"p: installing it failed \(exit 3\): ERROR: no matching distribution"):
-        peers._run("p", "installing it", [sys.executable, "-c", script], 60)
+        environments._run("p", "installing it", [sys.executable, "-c", script], 60)
     with pytest.raises(PeerError, match="took over 0 s"):
-        peers._run("p", "installing it", [sys.executable, "-c", "import time; time.sleep(60)"], 0.2)
+        environments._run("p", "installing it", [sys.executable, "-c", "import time; time.sleep(60)"], 0.2)
     with pytest.raises(PeerError, match="could not be started"):
-        peers._run("p", "installing it", ["/no/such/program"], 1)
+        environments._run("p", "installing it", ["/no/such/program"], 1)
 
 
 def test_model_is_prepared_once_for_each_content(tmp_path: Path) -> None:
@@ -145,13 +146,13 @@ def test_model_is_prepared_once_for_each_content(tmp_path: Path) -> None:
 def test_unavailable_peer_is_named_in_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rival that will not install stands in the result with its reason, and the run does not fail."""
     monkeypatch.setitem(PEERS, "p", Peer("p", "trees", "", ("a==1",), reads=("lightgbm",)))
-    monkeypatch.setitem(engines.ENGINES, "p", engines.Lleaves)
+    monkeypatch.setitem(adapters.ENGINES, "p", "compiled:Lleaves")
 
     def refuse(name: str, what: str, command: list[str], seconds: float) -> None:
         msg = f"{name}: {what} failed (exit 1): no network"
         raise PeerError(msg)
 
-    monkeypatch.setattr(peers, "_run", refuse)
+    monkeypatch.setattr(environments, "_run", refuse)
     (tmp_path / "t.txt").write_text("tree")
     found = compare([Contestant("p", tmp_path / "t.txt")], np.zeros((4, 1), np.float32), (1,), tell=quiet)
     assert found.rows == []

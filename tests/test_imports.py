@@ -53,10 +53,6 @@ TORCH_FREE = (
 )
 
 
-OTHER_PROCESS = frozenset({"prunus.bench.engines", "prunus.bench.torch_net", "prunus.bench.worker"})
-"""What bench runs in a process of a rival: there it imports that rival (torch too), or prunus as a user does."""
-
-
 def module_name(path: Path) -> str:
     """Give the dotted name of a source file."""
     parts = path.relative_to(SOURCE.parent).with_suffix("").parts
@@ -64,6 +60,12 @@ def module_name(path: Path) -> str:
 
 
 MODULES = {module_name(path): path for path in sorted(SOURCE.rglob("*.py"))}
+
+OTHER_PROCESS = frozenset(
+    name for name in MODULES if name == "prunus.bench.worker" or name.startswith("prunus.bench.adapters")
+)
+"""What bench runs in a process of a rival: there it imports that rival (torch too), its neighbours by a relative name (in an
+environment without prunus the folder is a package of another name), or prunus as a user does."""
 
 
 def imported(source: str) -> list[tuple[int, str]]:
@@ -100,7 +102,7 @@ def violations(name: str, source: str) -> list[str]:
     found = []
     for line, target in imported(source):
         parts = target.split(".")
-        if target.startswith("."):
+        if target.startswith(".") and name not in OTHER_PROCESS:
             found.append(f"{name}:{line}: {target} is relative; expected 'from prunus.x import y'")
         if parts[0] != "prunus":
             continue

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from prunus.bench.peers import WORKER, clean_environment
+from prunus.bench.environments import WORKER, clean_environment
 from prunus.errors import PeerError
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Client:
         self.versions = reply["versions"]
 
     def score(self, batch: int, rows: int) -> NDArray[np.float64]:
-        """Score the first rows in whole batches of one size: float64 [rows], or fewer where the batches end before."""
+        """Score the first rows in batches of one size: float64 [rows]."""
         return self._array("score", batch=batch, rows=rows)
 
     def reference(self, rows: int) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ Trees: the predict of the library that grew them, or the teacher as prunus reads
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 OWN_PREDICT = ("lightgbm", "xgboost", "catboost")
 """Engines whose library trained the trees: its predict is right by definition."""
 
+CALIBRATION_ROWS = 1024
+"""Documents that an engine's quantisation is calibrated on, evenly spaced: the rows that are timed, in its favour."""
+
 SAMPLE = 256
 """Documents compared, and at least one batch of the largest size."""
 
@@ -35,22 +39,32 @@ def sample_rows(batches: Sequence[int]) -> int:
     return max(SAMPLE, *batches)
 
 
-def write_arrays(model: Path, folder: Path) -> Path:
+def write_arrays(model: Path, folder: Path, rows: NDArray[np.float32] | None = None) -> Path:
     """Write the network of one of our model files down as arrays, for the engines that run it dense.
 
     Args:
         model: our model file.
         folder: for the file.
+        rows: float32 [n_docs, n_features], to calibrate a quantisation with; None where there is none.
 
     Returns:
-        The .npz file; the same model gives the same bytes.
+        The .npz file; the same model and rows give the same bytes.
+
+    Raises:
+        PeerError: the model is an ensemble of trees.
     """
-    from prunus.bench.onnx_net import arrays_of
+    from prunus.bench.adapters.onnx_net import arrays_of
     from prunus.engine.file import load
+    from prunus.engine.network import Network
 
     scorer = load(model)
+    if not isinstance(getattr(scorer, "model", scorer.network), Network):
+        msg = f"{model.name} holds an ensemble of trees; expected a network: name engines that run trees, and --teacher"
+        raise PeerError(msg)
     path = folder / f"{len(list(folder.iterdir()))}-{model.stem}.npz"
     arrays: dict[str, Any] = {**arrays_of(scorer.network, np.array(scorer.schema.allow_missing))}
+    if rows is not None:
+        arrays["rows"] = rows[:: max(1, len(rows) // CALIBRATION_ROWS)][:CALIBRATION_ROWS]
     np.savez(path, **arrays)
     return path
 
@@ -89,10 +103,7 @@ class Reference:
         same = [c for c in running if Path(c.model) == model]
         rows = len(self.X)
         if any(c.engine == "prunus" or (c.engine in PEERS and PEERS[c.engine].runs == "network") for c in same):
-            from prunus.engine.file import load
-            from prunus.engine.reference import score
-
-            return np.asarray(score(load(model).network, self.X), np.float64), "the NumPy twin"
+            return _twin(model, self.X), "the NumPy twin"
         own = next((c for c in same if c.engine in OWN_PREDICT), None)
         if own is not None:
             return clients[own.label].reference(rows), f"{own.engine}'s own predict"
@@ -105,3 +116,33 @@ class Reference:
                 msg = f"{model.name}: no reference scores to compare with ({error})"
                 raise PeerError(msg) from error
         return None, "none"
+
+
+def _twin(model: Path, X: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Score with the slow twin of the engine that runs a model file of ours."""
+    from prunus.engine import ensemble_reference, reference
+    from prunus.engine.ensemble import Ensemble
+    from prunus.engine.file import load
+
+    scorer = load(model)
+    loaded = getattr(scorer, "model", scorer.network)
+    twin: Any = ensemble_reference.score if isinstance(loaded, Ensemble) else reference.score
+    return np.asarray(twin(loaded, X), np.float64)
+
+
+def approximates(contestant: Contestant) -> bool:
+    """Say whether an engine changes the model that it runs, so that its scores are judged and not compared.
+
+    Quantising engines do; and where our own network has layers of int8, so does every engine that runs it in float32.
+    """
+    peer = PEERS.get(contestant.engine)
+    if peer is None or peer.runs != "network":
+        return False
+    return peer.calibrates or _has_int8(Path(contestant.model))
+
+
+@lru_cache(maxsize=64)
+def _has_int8(model: Path) -> bool:
+    from prunus.engine.file import load
+
+    return any(hasattr(layer, "input_scale") for layer in load(model).network.layers)

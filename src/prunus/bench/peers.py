@@ -1,39 +1,14 @@
-"""Rival engines: what each runs, where it lives, and how its model is made ready; all of it cached.
-
-An engine that would fight with the user's packages (lleaves wants an old llvmlite) gets an environment of its own, made
-on demand. What is kept, under the cache folder (``PRUNUS_CACHE``, or ~/.cache/prunus):
-
-    peers/<name>-<hash of the pins>/                an environment
-    peers/models/<name>-<hash of model, pins, CPU>/  a compiled model
-"""
+"""Rival engines: what each runs, on which model files, and what it needs to be installed."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
-import json
 import os
-import shutil
-import subprocess
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-from prunus.bench.engines import ENGINES
-from prunus.bench.machine import cpu_model, package_version
-from prunus.errors import PeerError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-INSTALL_SECONDS = 1800
-PREPARE_SECONDS = 7200
-"""lleaves needs eleven minutes for 878 trees of 64 leaves."""
-
-WORKER = Path(__file__).with_name("worker.py")
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -41,7 +16,7 @@ class Peer:
     """A rival engine.
 
     Attributes:
-        name: as in the table, and in :data:`prunus.bench.worker.ENGINES`.
+        name: as in the table, and in :data:`prunus.bench.adapters.ENGINES`.
         runs: "trees", the teacher's own model file, or "network", our network with its zeros as numbers.
         about: one line for a help text.
         requirements: pins for an environment of its own.
@@ -50,6 +25,9 @@ class Peer:
             the versions that the user has. Empty: always an environment of its own.
         environment: name of the environment, where engines share one; empty for the peer's own name.
         tools: programs that must be on the PATH.
+        headers: C headers that the compiler must find, with the Debian package that has them.
+        source: name of the environment variable that holds the path of the engine's source, which prunus does not ship.
+        calibrates: whether it is quantised, which takes rows, and changes scores: they are judged, not compared.
     """
 
     name: str
@@ -60,6 +38,9 @@ class Peer:
     installed: tuple[str, ...] = ()
     environment: str = ""
     tools: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    source: str = ""
+    calibrates: bool = False
 
     @property
     def lives_here(self) -> bool:
@@ -69,10 +50,14 @@ class Peer:
     @property
     def folder(self) -> Path:
         """The environment of its own, whether or not it was made yet."""
-        return peers_dir() / f"{self.environment or self.name}-{_digest(*self.requirements, sys.version.split()[0])}"
+        return peers_dir() / f"{self.environment or self.name}-{digest(*self.requirements, sys.version.split()[0])}"
 
 
-_TL2CGEN = ("tl2cgen==1.0.0", "treelite==4.8.1", "numpy==2.4.6")
+_NUMPY = "numpy==2.4.6"
+_LIGHTGBM = ("lightgbm==4.7.0", _NUMPY)
+_TL2CGEN = ("tl2cgen==1.0.0", "treelite==4.8.1", _NUMPY)
+_ONNX = ("onnxruntime==1.31.1", "onnx==1.23.2", _NUMPY)
+_OPENVINO = ("openvino==2026.4.1", "nncf==3.4.0", "onnx==1.23.2", _NUMPY)
 
 PEERS: dict[str, Peer] = {
     peer.name: peer
@@ -81,7 +66,7 @@ PEERS: dict[str, Peer] = {
             "lightgbm",
             "trees",
             "LightGBM's own C API, one thread, its fast path for a single row",
-            ("lightgbm==4.7.0", "numpy==2.4.6"),
+            _LIGHTGBM,
             reads=("lightgbm",),
             installed=("lightgbm",),
         ),
@@ -89,7 +74,7 @@ PEERS: dict[str, Peer] = {
             "xgboost",
             "trees",
             "XGBoost's in-place predict, one thread",
-            ("xgboost-cpu==3.2.0", "numpy==2.4.6"),
+            ("xgboost-cpu==3.2.0", _NUMPY),
             reads=("xgboost",),
             installed=("xgboost",),
         ),
@@ -97,7 +82,7 @@ PEERS: dict[str, Peer] = {
             "catboost",
             "trees",
             "CatBoost's predict, one thread",
-            ("catboost==1.2.10", "numpy==2.4.6"),
+            ("catboost==1.2.10", _NUMPY),
             reads=("catboost",),
             installed=("catboost",),
         ),
@@ -105,7 +90,7 @@ PEERS: dict[str, Peer] = {
             "lleaves",
             "trees",
             "LightGBM trees compiled by LLVM (minutes for a large forest, once)",
-            ("lleaves==1.3.0", "llvmlite==0.43.0", "numpy==2.4.6"),
+            ("lleaves==1.3.0", "llvmlite==0.43.0", _NUMPY),
             reads=("lightgbm",),
         ),
         Peer(
@@ -126,11 +111,86 @@ PEERS: dict[str, Peer] = {
             tools=("gcc",),
         ),
         Peer(
+            "treeproto",
+            "trees",
+            "exact trees by byte compares and blends, from the C++ file that PRUNUS_TREEPROTO names",
+            reads=("lightgbm", "xgboost"),
+            installed=("numpy",),
+            tools=("g++",),
+            source="PRUNUS_TREEPROTO",
+        ),
+        Peer(
+            "daal4py",
+            "trees",
+            "LightGBM trees in oneDAL, one thread",
+            ("scikit-learn-intelex==2026.2.0", *_LIGHTGBM),
+            reads=("lightgbm",),
+        ),
+        Peer(
+            "onnxruntime-trees",
+            "trees",
+            "LightGBM trees in ONNX Runtime, converted by onnxmltools, one thread",
+            ("onnxmltools==1.16.0", "skl2onnx==1.20.0", "lightgbm==4.7.0", *_ONNX),
+            reads=("lightgbm",),
+        ),
+        Peer(
+            "prunus-trees",
+            "trees",
+            "the teacher's own trees in our engine, exact",
+            reads=("lightgbm", "xgboost", "catboost"),
+            installed=("numpy",),
+        ),
+        Peer(
             "onnxruntime",
             "network",
             "our network, dense, in ONNX Runtime with one thread",
-            ("onnxruntime==1.31.1", "onnx==1.23.2", "numpy==2.4.6"),
+            _ONNX,
             installed=("onnxruntime", "onnx"),
+        ),
+        Peer(
+            "onnxruntime-int8-dynamic",
+            "network",
+            "the same, its layers quantised to int8, activations in each call",
+            _ONNX,
+            installed=("onnxruntime", "onnx"),
+            calibrates=True,
+        ),
+        Peer(
+            "onnxruntime-int8-static",
+            "network",
+            "the same, its layers quantised to int8, activations calibrated",
+            _ONNX,
+            installed=("onnxruntime", "onnx"),
+            calibrates=True,
+        ),
+        Peer(
+            "openvino",
+            "network",
+            "our network, dense, in OpenVINO: one stream, one thread, compiled for each batch size",
+            _OPENVINO,
+            environment="openvino",
+        ),
+        Peer(
+            "openvino-int8",
+            "network",
+            "the same, quantised to int8 by NNCF",
+            _OPENVINO,
+            environment="openvino",
+            calibrates=True,
+        ),
+        Peer(
+            "litert",
+            "network",
+            "our network, dense, in LiteRT with XNNPACK, one thread",
+            ("ai-edge-litert==2.3.0", _NUMPY),
+        ),
+        Peer(
+            "libxsmm",
+            "network",
+            "our network in LIBXSMM's generated kernels, sparse where few weights are left",
+            installed=("numpy",),
+            tools=("g++",),
+            headers=(("libxsmm.h", "libxsmm-dev"),),
         ),
         Peer(
             "torch", "network", "our network, dense, as an eager PyTorch module with one thread", installed=("torch",)
@@ -177,134 +237,10 @@ def peers_dir() -> Path:
     return cache_dir() / "peers"
 
 
-def say(message: str) -> None:
-    """Tell the user something on stderr."""
-    sys.stderr.write(f"{message}\n")
-    sys.stderr.flush()
-
-
-def _digest(*parts: str | bytes) -> str:
+def digest(*parts: str | bytes) -> str:
+    """Give twelve hexadecimal digits that stand for the parts."""
     whole = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
         whole.update(len(data).to_bytes(8, "little") + data)
     return whole.hexdigest()[:12]
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Let one process at a time make ``folder``."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f"{folder.name}.lock").open("w") as handle:
-        try:
-            import fcntl
-        except ImportError:  # no such lock on this system; two runs at once may then do the work twice
-            pass
-        else:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _run(name: str, what: str, command: list[str], seconds: float) -> None:
-    """Run one step of making a peer ready; its last line of output is the reason where it fails."""
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=seconds,
-            env=clean_environment(),
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        msg = f"{name}: {what} took over {seconds:.0f} s and was stopped"
-        raise PeerError(msg) from None
-    except OSError as error:
-        msg = f"{name}: {what} could not be started: {error}"
-        raise PeerError(msg) from error
-    if done.returncode != 0:
-        lines = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith("ERROR")] or lines
-        msg = f"{name}: {what} failed (exit {done.returncode}): {' | '.join(errors[-2:]) or 'it said nothing'}"
-        raise PeerError(msg)
-
-
-def clean_environment() -> dict[str, str]:
-    """Environment variables for another Python: one thread everywhere, none of this process's import paths."""
-    kept = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
-    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-    return {**kept, **dict.fromkeys(threads, "1"), "PYTHONNOUSERSITE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-
-
-def ensure(peer: Peer, *, tell: Callable[[str], None] = say) -> Path:
-    """Make sure that an engine can be run, installing it into an environment of its own where it must be.
-
-    Args:
-        peer: the engine.
-        tell: gets a line before each long step.
-
-    Returns:
-        The Python to run it with.
-
-    Raises:
-        PeerError: it cannot be installed; the message says why.
-    """
-    lacking = [tool for tool in peer.tools if shutil.which(tool) is None]
-    if lacking:
-        msg = f"{peer.name}: the program {lacking[0]} is not on the PATH; expected it, to compile the model: install it"
-        raise PeerError(msg)
-    if peer.lives_here:
-        return Path(sys.executable)
-    if not peer.requirements:
-        msg = f"{peer.name}: not installed beside prunus, and not installed by it: run  pip install {peer.name}"
-        raise PeerError(msg)
-    folder = peer.folder
-    python, marker = folder / "bin" / "python", folder / "ready.json"
-    with _lock(folder):
-        if marker.is_file():
-            return python
-        shutil.rmtree(folder, ignore_errors=True)  # half made by a run that was killed
-        tell(f"installing {peer.name} into an environment of its own ({', '.join(peer.requirements)})")
-        _run(peer.name, "making its environment", [sys.executable, "-m", "venv", str(folder)], INSTALL_SECONDS)
-        install = [str(python), "-I", "-m", "pip", "install", "--quiet", "--only-binary=:all:", *peer.requirements]
-        _run(peer.name, "installing it", install, INSTALL_SECONDS)
-        marker.write_text(json.dumps({"requirements": peer.requirements}))
-    return python
-
-
-def prepared(peer: Peer, model: Path, *, tell: Callable[[str], None] = say) -> Path:
-    """Make the model ready for an engine: compile it, or convert it; done once for each model, engine and CPU.
-
-    Args:
-        peer: the engine.
-        model: the teacher's file, or a network's arrays (.npz).
-        tell: gets a line before each long step.
-
-    Returns:
-        What the engine's adapter takes: a folder, or ``model`` itself where nothing had to be done.
-
-    Raises:
-        PeerError: it failed; the message says why.
-    """
-    python = ensure(peer, tell=tell)
-    if not hasattr(ENGINES[peer.name], "prepare"):
-        return model
-    packages = [f"{name} {package_version(name)}" for name in peer.installed] if peer.lives_here else peer.requirements
-    # How it is prepared is part of the key too: a changed adapter does not meet a model made by the old one.
-    how = [inspect.getsource(ENGINES[peer.environment or peer.name])]
-    how += [] if peer.runs == "trees" else [WORKER.with_name("onnx_net.py").read_text(encoding="utf-8")]
-    key = _digest(model.read_bytes(), model.suffix, *packages, cpu_model(), *how)
-    folder = peers_dir() / "models" / f"{peer.environment or peer.name}-{key}"
-    with _lock(folder):
-        if folder.is_dir():
-            return folder
-        half = folder.with_name(f"{folder.name}.half")
-        shutil.rmtree(half, ignore_errors=True)
-        half.mkdir()
-        tell(f"preparing {model.name} for {peer.name}{', once (minutes for a large forest)' * (peer.runs == 'trees')}")
-        isolated = "-P" if peer.lives_here else "-I"
-        command = [str(python), isolated, str(WORKER), "prepare", peer.name, str(model.resolve()), str(half)]
-        _run(peer.name, f"preparing {model.name}", command, PREPARE_SECONDS)
-        half.rename(folder)
-    return folder

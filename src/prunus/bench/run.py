@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prunus.bench import stats
+from prunus.bench.adapters import ENGINES
 from prunus.bench.client import Client
-from prunus.bench.engines import ENGINES
+from prunus.bench.environments import ensure, prepared, say
 from prunus.bench.machine import cores, describe
-from prunus.bench.parity import Reference, sample_rows
-from prunus.bench.peers import PEERS, ensure, kind_of, prepared, say
+from prunus.bench.parity import Reference, approximates, sample_rows
+from prunus.bench.peers import PEERS, kind_of
 from prunus.bench.quick import BATCHES, enough_rows
 from prunus.errors import OutputError, PeerError, PrunusError
 
@@ -155,8 +156,23 @@ def _on_core(core: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _start(contestant: Contestant, x: Path, folder: Path, core: int | None, tell: Callable[[str], None]) -> Client:
-    """Bring one engine up: installed, its model prepared, its process loaded."""
+def ready(
+    contestant: Contestant, X: NDArray[np.float32], folder: Path, *, tell: Callable[[str], None] = say
+) -> tuple[Path | None, Path]:
+    """Make a contestant ready to be loaded: its engine installed, its model compiled; cached, so that a second call is short.
+
+    Args:
+        contestant: what to make ready.
+        X: float32 [n_docs, n_features]; quantisations are calibrated on some of it.
+        folder: for what is written on the way.
+        tell: gets a line before each long step.
+
+    Returns:
+        The Python to run it with, None for this one; and the model that the adapter takes.
+
+    Raises:
+        PeerError: it cannot be; the message says why.
+    """
     engine, model = contestant.engine, Path(contestant.model)
     if not model.exists():
         msg = f"{contestant.label}: no file {model}; expected the model that it is to run"
@@ -171,15 +187,23 @@ def _start(contestant: Contestant, x: Path, folder: Path, core: int | None, tell
         if peer.runs == "network":
             from prunus.bench.parity import write_arrays
 
-            model = write_arrays(model, folder)
+            model = write_arrays(model, folder, X if peer.calibrates else None)
         python = None if peer.lives_here else ensure(peer, tell=tell)
         model = prepared(peer, model, tell=tell)
     elif engine not in ENGINES and ":" not in engine:
         msg = f"unknown engine {engine!r}; expected prunus, {', '.join(PEERS)}, or file.py:Class"
         raise PeerError(msg)
+    return python, model
+
+
+def _start(
+    contestant: Contestant, X: NDArray[np.float32], folder: Path, core: int | None, tell: Callable[[str], None]
+) -> Client:
+    """Bring one engine up: installed, its model prepared, its process loaded."""
+    python, model = ready(contestant, X, folder, tell=tell)
     client = Client(contestant.label, python, core=core, log=folder / f"{len(list(folder.iterdir()))}.log")
     try:
-        client.load(engine, model, x)
+        client.load(contestant.engine, model, folder / "X.npy")
     except PeerError:
         client.close()
         raise
@@ -196,6 +220,7 @@ def compare(
     slice_seconds: float = 0.03,
     tell: Callable[[str], None] = say,
     progress: Callable[[int, int], None] | None = None,
+    judge: Callable[[NDArray[np.float64]], Mapping[str, Any]] | None = None,
 ) -> Comparison:
     """Time several models side by side.
 
@@ -208,6 +233,9 @@ def compare(
         slice_seconds: length of a slice (a slow engine makes three calls and takes longer).
         tell: gets a line before each long step (installing, compiling).
         progress: gets (rounds done, rounds) after each round.
+        judge: maps scores float64 [n_docs] of X to the quality that stands in a row, such as ``{"ndcg@10": 0.57}``. It is
+            asked where an engine's own scores count: it quantises the model, or gives others than the reference. Such
+            rows replace what ``extra`` says of the model.
 
     Returns:
         Rows, and by name what could not be run; one engine that fails never stops the others.
@@ -220,7 +248,7 @@ def compare(
         msg = f"got contestants {labels}; expected at least one, each with a name of its own"
         raise PeerError(msg)
     batches = sorted(set(batches))
-    X = enough_rows(X, max(batches))
+    n_docs, X = len(X), enough_rows(X, max(batches))
     usable = cores()
     driver, core = (usable[0], usable[1]) if len(usable) > 1 else (None, None)
     machine = describe()
@@ -231,15 +259,14 @@ def compare(
         clients: dict[str, Client] = {}
         for contestant in contestants:
             try:
-                clients[contestant.label] = stack.enter_context(
-                    _start(contestant, folder / "X.npy", folder, core, tell)
-                )
+                clients[contestant.label] = stack.enter_context(_start(contestant, X[:n_docs], folder, core, tell))
             except (PrunusError, OSError) as error:
                 unavailable[contestant.label] = str(error)
         running = [contestant for contestant in contestants if contestant.label in clients]
         stack.enter_context(_on_core(driver))
         checks = _check(running, clients, Reference(X[: sample_rows(batches)], folder), batches, unavailable)
         running = [contestant for contestant in running if contestant.label not in unavailable]
+        judged = {} if judge is None else _judge(running, clients, checks, max(batches), n_docs, judge, unavailable)
         if rounds is None:
             cells = len(running) * len(batches)
             rounds = ROUNDS if seconds is None else stats.rounds_for(seconds, cells, slice_seconds)
@@ -253,7 +280,7 @@ def compare(
             progress=progress,
         )
     return Comparison(
-        rows=_rows(contestants, raw, checks, batches),
+        rows=_rows(contestants, raw, checks, judged, batches),
         unavailable=unavailable,
         versions={label: client.versions for label, client in clients.items()},
         machine=machine,
@@ -290,10 +317,33 @@ def _check(
                 scores = client.score(batch, len(expected))
                 worst, wrong = stats.difference(scores, expected[: len(scores)], TOLERANCE)
                 check = {"max_difference": worst if np.isfinite(worst) else None, "reference": name}
-                checks[contestant.label, batch] = {**check, **({"wrong": True} if wrong else {})}
+                mark = {"approximate": True} if approximates(contestant) else {"wrong": True} if wrong else {}
+                checks[contestant.label, batch] = check | mark
         except PrunusError as error:
             unavailable[contestant.label] = str(error)
     return checks
+
+
+def _judge(
+    running: Sequence[Contestant],
+    clients: Mapping[str, Client],
+    checks: Mapping[tuple[str, int], Mapping[str, Any]],
+    batch: int,
+    n_docs: int,
+    judge: Callable[[NDArray[np.float64]], Mapping[str, Any]],
+    unavailable: dict[str, str],
+) -> dict[str, Mapping[str, Any]]:
+    """Judge the scores of each engine whose scores are its own."""
+    judged: dict[str, Mapping[str, Any]] = {}
+    for label in (contestant.label for contestant in running):
+        check = checks[label, batch]
+        if not (check.get("approximate") or check.get("wrong")):
+            continue
+        try:
+            judged[label] = judge(clients[label].score(batch, n_docs))
+        except PrunusError as error:
+            unavailable[label] = str(error)
+    return judged
 
 
 def _time(
@@ -328,6 +378,7 @@ def _rows(
     contestants: Sequence[Contestant],
     raw: Mapping[str, Mapping[int, list[list[int]]]],
     checks: Mapping[tuple[str, int], Mapping[str, Any]],
+    judged: Mapping[str, Mapping[str, Any]],
     batches: Sequence[int],
 ) -> list[dict[str, Any]]:
     """Make the table's rows, by batch size, in the order of the contestants."""
@@ -340,5 +391,6 @@ def _rows(
             slices = raw[contestant.label][batch]
             paired = stats.paired_ratio(slices, raw[ours][batch]) if ours in raw else {"ratio": None}
             row = {"engine": contestant.label, "batch": batch, **stats.summary(slices, batch), **paired}
-            rows.append({**row, **checks.get((contestant.label, batch), {}), **contestant.extra})
+            quality = {**contestant.extra, **judged.get(contestant.label, {})}
+            rows.append({**row, **checks.get((contestant.label, batch), {}), **quality})
     return rows

@@ -9,7 +9,7 @@ lines: one request a line on stdin, one reply a line on stdout; whatever a libra
     {"op": "slice", "batch": B, "seconds": S}             ->  {"ok": true, "ns": [...]}     one entry a call
     {"op": "exit"}
 
-E is a name of :data:`prunus.bench.engines.ENGINES`, or ``file.py:Class`` for an engine that prunus does not know. A failure of the engine is
+E is a name of :data:`prunus.bench.adapters.ENGINES`, or ``file.py:Class`` for an engine that prunus does not know. A failure of the engine is
 a reply ``{"ok": false, "error": "..."}``, not the end of the process.
 
 ``worker.py prepare E MODEL FOLDER`` compiles a model into a folder instead (engines that need it have ``prepare``).
@@ -20,10 +20,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import runpy
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Call = Callable[[NDArray[np.float32]], Any]
+
+PACKAGE = "prunus_bench_adapters"
+"""What the folder of adapters is called in this process."""
 
 MIN_CALLS = 3
 """Calls that a slice makes at least, so that a slow engine too has a median."""
@@ -93,8 +96,15 @@ def timed_slice(
 
 
 def find_engine(name: str) -> Any:  # noqa: ANN401 - adapters share two methods and no base class
-    """Give the adapter of an engine, from the file beside this one: prunus may not be installed here."""
-    return runpy.run_path(str(Path(__file__).with_name("engines.py")))["find_engine"](name)
+    """Give the adapter of an engine, from the folder beside this file: prunus may not be installed here."""
+    if PACKAGE not in sys.modules:
+        folder = Path(__file__).with_name("adapters")
+        spec = spec_from_file_location(PACKAGE, folder / "__init__.py", submodule_search_locations=[str(folder)])
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[PACKAGE] = module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[PACKAGE])
+    return sys.modules[PACKAGE].find_engine(name)
 
 
 class Worker:
@@ -128,10 +138,13 @@ class Worker:
         return self.calls[batch]
 
     def score(self, batch: int, rows: int, out: str) -> dict[str, Any]:
-        """Score the first rows in batches of the size that will be timed."""
-        call = self.call_for(batch)
-        parts = [np.array(call(view), np.float64).reshape(batch) for view in self.views[batch][: -(-rows // batch)]]
-        np.save(out, np.concatenate(parts)[:rows])
+        """Score the first rows in batches of the size that will be timed; the last one reaches back where rows end."""
+        call, scores = self.call_for(batch), np.empty(rows, np.float64)
+        for start in range(0, rows, batch):
+            first = min(start, len(self.X) - batch)
+            found = np.asarray(call(self.X[first : first + batch]), np.float64).reshape(batch)[start - first :]
+            scores[start : start + batch] = found[: rows - start]
+        np.save(out, scores)
         return {}
 
     def reference(self, rows: int, out: str) -> dict[str, Any]:

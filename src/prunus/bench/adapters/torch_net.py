@@ -1,6 +1,6 @@
 """A network's arrays as an eager PyTorch module: the same input stage, the same layers with their zeros as numbers.
 
-:mod:`prunus.bench.worker` imports this file in the process that times PyTorch; nothing else in prunus.bench does.
+Its adapter imports this file in the process that times PyTorch; nothing else in prunus.bench does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def input_stage(arrays: Mapping[str, NDArray[Any]]) -> Callable[[torch.Tensor], 
     """Make the input stage; see :mod:`prunus.engine.network` for its formula.
 
     Args:
-        arrays: as :func:`prunus.bench.onnx_net.arrays_of` gives them.
+        arrays: as :func:`prunus.bench.adapters.onnx_net.arrays_of` gives them.
 
     Returns:
         Maps raw features float32 [n_docs, n_features] to the inputs of the first layer float32 [n_docs, n_slots].
@@ -46,7 +46,7 @@ def input_stage(arrays: Mapping[str, NDArray[Any]]) -> Callable[[torch.Tensor], 
         x = X if whole else X[:, feature]
         t = x
         if LOG in masks:
-            t = torch.sign(x) * torch.log1p(torch.clamp(torch.abs(x), max=2.0**127))
+            t = torch.sign(x) * torch.log1p(torch.abs(x))
             t = t if only_log else torch.where(masks[LOG], t, x)
         z = torch.minimum(torch.maximum((t - center) * scale, lower), upper)
         if EQUAL in masks:
@@ -65,7 +65,7 @@ def build(arrays: Mapping[str, NDArray[Any]]) -> Callable[[torch.Tensor], torch.
     """Build the network.
 
     Args:
-        arrays: as :func:`prunus.bench.onnx_net.arrays_of` gives them.
+        arrays: as :func:`prunus.bench.adapters.onnx_net.arrays_of` gives them.
 
     Returns:
         Maps X float32 [n_docs, n_features] to scores float32 [n_docs, 1].

@@ -1,7 +1,6 @@
 """A network as arrays, and as an ONNX graph: the same input stage, the same layers with their zeros as numbers.
 
-Only numpy and onnx are needed here, not prunus: :mod:`prunus.bench.worker` imports this file in an environment of its
-own.
+Only numpy and onnx are needed here, not prunus: adapters import this file in environments of their own.
 """
 
 from __future__ import annotations
@@ -27,9 +26,6 @@ ACTIVATIONS = ("Identity", "Relu", "Clip", "Sigmoid")
 
 STAGE = ("feature", "kind", "center", "scale", "lower", "upper", "fill")
 
-LARGEST_LOG = float(2.0**127)
-"""|x| is cut off here before the logarithm, as the engine does."""
-
 OPSET = 17
 
 
@@ -52,9 +48,22 @@ def arrays_of(network: Network, allow_missing: NDArray[np.bool_] | None = None) 
     arrays["missing"] = may[stage.feature].astype(np.uint8)
     for number, layer in enumerate(network.layers):
         arrays[f"weight_{number}"] = np.asarray(layer.dense_weight())
-        arrays[f"bias_{number}"] = np.asarray(layer.bias)
+        arrays[f"bias_{number}"] = _real_bias(layer)
         arrays[f"activation_{number}"] = np.asarray(int(layer.activation))
     return arrays
+
+
+def _real_bias(layer: Any) -> NDArray[np.float32]:  # noqa: ANN401 - prunus may not be installed where this file is read
+    """Give float32 [n_outputs], the bias of the float32 layer that a layer stands for.
+
+    A layer of int8 has sum_k w q scale + bias with q = h s + z, so its bias holds -z scale sum_k w.
+    """
+    bias: NDArray[np.float32] = np.asarray(layer.bias, np.float32)
+    zero = getattr(layer, "input_zero", 0.0)
+    if not zero:
+        return bias
+    sums = layer.steps().sum(axis=1, dtype=np.int64)
+    return np.asarray(bias + zero * layer.scale.astype(np.float64) * sums, np.float32)
 
 
 def slots_by_kind(arrays: Arrays) -> list[tuple[int, NDArray[np.int64]]]:
@@ -87,7 +96,7 @@ class _Graph:
     def add(self, op: str, *inputs: str, output: str = "", **attributes: Any) -> str:  # noqa: ANN401 - as ONNX has them
         """Add a node with one output and give that output's name."""
         name = output or f"t{len(self.nodes)}"
-        self.nodes.append(self._helper.make_node(op, list(inputs), [name], **attributes))
+        self.nodes.append(self._helper.make_node(op, list(inputs), [name], name=name, **attributes))
         return name
 
 
@@ -112,8 +121,8 @@ def _slots(g: _Graph, arrays: Arrays, kind: int, slots: NDArray[np.int64]) -> st
     else:
         t = x
         if kind == LOG:
-            size = g.add("Min", g.add("Abs", x), g.constant(LARGEST_LOG))
-            t = g.add("Mul", g.add("Sign", x), g.add("Log", g.add("Add", size, g.constant(1.0))))
+            # The engine cuts |x| off at 2^127 first; the copies are not charged for that.
+            t = g.add("Mul", g.add("Sign", x), g.add("Log", g.add("Add", g.add("Abs", x), g.constant(1.0))))
         z = g.add("Mul", g.add("Sub", t, g.constant(center)), g.constant(scale))
         z = _bounded(g, z, lower, upper)
     return g.add("Where", g.add("IsNaN", x), g.constant(fill), z) if may_miss else z
