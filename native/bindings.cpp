@@ -46,7 +46,19 @@ uint32_t width(size_t n, const char* name) {
     return static_cast<uint32_t>(n);
 }
 
-// ("dense", weight, bias, activation) or ("sparse", indptr, indices, values, bias, n_inputs, activation)
+void describe_int8(prunus::LayerDescription& d, nb::handle scale, nb::handle bias, nb::handle input_scale,
+                   nb::handle input_zero, nb::handle activation) {
+    d.int8 = true;
+    d.scale = sized(nb::cast<Vector<float>>(scale, false), d.outputs, "scale");
+    d.bias = sized(nb::cast<Vector<float>>(bias, false), d.outputs, "bias");
+    d.input_scale = nb::cast<float>(input_scale);
+    d.input_zero = nb::cast<float>(input_zero);
+    d.activation = static_cast<prunus::Activation>(nb::cast<uint32_t>(activation));
+}
+
+// ("dense", weight, bias, activation), ("sparse", indptr, indices, values, bias, n_inputs, activation),
+// ("dense_int8", weight, scale, bias, input_scale, input_zero, activation) or
+// ("block_int8", indptr, blocks, weight, scale, bias, n_inputs, input_scale, input_zero, activation)
 prunus::LayerDescription describe(nb::tuple layer) {
     prunus::LayerDescription d{};
     const std::string kind = nb::cast<std::string>(layer[0]);
@@ -69,9 +81,28 @@ prunus::LayerDescription describe(nb::tuple layer) {
         d.indices = indices.data();
         d.values = sized(nb::cast<Vector<float>>(layer[3], false), d.stored, "values");
         d.activation = static_cast<prunus::Activation>(nb::cast<uint32_t>(layer[6]));
+    } else if (kind == "dense_int8" && layer.size() == 7) {
+        const auto weight = nb::cast<Matrix<int8_t>>(layer[1], false);
+        d.outputs = width(weight.shape(0), "outputs");
+        d.inputs = width(weight.shape(1), "inputs");
+        d.steps = weight.data();
+        describe_int8(d, layer[2], layer[3], layer[4], layer[5], layer[6]);
+    } else if (kind == "block_int8" && layer.size() == 10) {
+        const auto blocks = nb::cast<Vector<int32_t>>(layer[2], false);
+        const auto weight = nb::cast<Matrix<int8_t>>(layer[3], false);
+        d.sparse = true;
+        d.outputs = width(nb::cast<Vector<float>>(layer[5], false).shape(0), "outputs");
+        d.inputs = width(nb::cast<size_t>(layer[6]), "inputs");
+        d.indptr = sized(nb::cast<Vector<int32_t>>(layer[1], false), static_cast<size_t>(d.outputs) + 1, "indptr");
+        d.stored = blocks.shape(0);
+        d.indices = blocks.data();
+        if (weight.shape(0) != d.stored || weight.shape(1) != 4) refuse("a block layer needs weights of [blocks, 4]");
+        d.steps = weight.data();
+        describe_int8(d, layer[4], layer[5], layer[7], layer[8], layer[9]);
     } else {
         refuse("a layer is ('" + kind + "', ...) with " + std::to_string(layer.size()) +
-               " entries; expected ('dense', 3 more) or ('sparse', 6 more)");
+               " entries; expected ('dense', 3 more), ('sparse', 6 more), ('dense_int8', 6 more) or ('block_int8', 9 "
+               "more)");
     }
     return d;
 }

@@ -9,10 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine_networks import make_inputs
+from engine_networks import make_inputs, make_rows, names
+from prunus import _native
 from prunus.engine import reference
-from prunus.engine.network import Activation, BlockInt8, Dense, DenseInt8, Network
+from prunus.engine.network import Activation, BlockInt8, Dense, DenseInt8, InputStage, Network, Sparse
+from prunus.engine.scorer import RankScorer
 from prunus.errors import NetworkError
+
+ISAS = _native.isas()
 
 
 def dense_int8(rng, n_inputs, n_outputs, *, density=1.0, activation=Activation.RELU6, scale=20.0, zero=0.0):
@@ -48,9 +52,9 @@ class TestTypes:
             ({"scale": np.ones(3)}, "scales"),
             ({"scale": np.array([1, np.nan])}, "NaN"),
             ({"bias": np.array([1, np.inf])}, "NaN or infinity"),
-            ({"input_scale": 0.0}, "above 0"),
-            ({"input_scale": float("nan")}, "above 0"),
-            ({"input_scale": 1e-60}, "above 0"),
+            ({"input_scale": 0.0}, r"2\^64"),
+            ({"input_scale": float("nan")}, r"2\^64"),
+            ({"input_scale": 1e-60}, r"2\^64"),
             ({"input_zero": float("inf")}, "input_zero"),
         ],
     )
@@ -157,3 +161,232 @@ class TestTwin:
         got = reference.integer_sums(layer, h) * layer.scale + layer.bias
         step = np.abs(layer.dense_weight()).sum(axis=1) * 0.5 / layer.input_scale
         assert (np.abs(got - (h @ layer.dense_weight().T + layer.bias)) <= step + 1e-4).all()
+
+
+def exact_inputs(n):
+    """Slots that pass their features on unchanged, so that no rounding precedes the first layer."""
+    bound = np.full(n, 1e30)
+    return InputStage(np.arange(n), np.zeros(n), np.zeros(n), np.ones(n), -bound, bound, np.zeros(n))
+
+
+def one_score_of(layers, n_features):
+    """Sum the last layer's outputs with weights that are powers of two, so that no output hides behind another."""
+    width = layers[-1].n_outputs
+    weight = np.float32(2.0) ** -(np.arange(width) % 7)
+    last = Dense(weight.reshape(1, -1).astype(np.float32), np.zeros(1, np.float32), Activation.IDENTITY)
+    return Network(n_features, exact_inputs(n_features), (*layers, last))
+
+
+def integer_layer(rng, n_inputs, n_outputs, density, *, block, low=-127, high=127):
+    """Draw an int8 layer that leaves its sums as they are: scale 1, bias 0, no activation."""
+    layer = dense_int8(rng, n_inputs, n_outputs, density=density)
+    weight = np.where(layer.weight != 0, rng.integers(low, high + 1, layer.weight.shape), 0).astype(np.int8)
+    layer = DenseInt8(weight, np.ones(n_outputs), np.zeros(n_outputs), 1.0, 0.0, Activation.IDENTITY)
+    return BlockInt8.from_dense(layer) if block else layer
+
+
+SIZES = (
+    (1, 1),
+    (3, 2),
+    (4, 4),
+    (5, 3),
+    (8, 15),
+    (15, 16),
+    (16, 17),
+    (17, 5),
+    (33, 31),
+    (63, 8),
+    (64, 33),
+    (65, 64),
+    (130, 9),
+)
+BATCHES = (1, 2, 4, 5, 15, 16, 17, 31, 33, 48, 63, 64, 65, 130)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+class TestKernels:
+    """Every instruction set against the twin."""
+
+    @pytest.mark.parametrize("block", [False, True])
+    @pytest.mark.parametrize("density", [0.0, 0.1, 0.5, 1.0])
+    @pytest.mark.parametrize("size", SIZES)
+    def test_each_sum_is_the_twins(self, isa, size, density, block):
+        """Each output alone, for each size and batch: the same integer."""
+        n_inputs, n_outputs = size
+        rng = np.random.default_rng(n_inputs * 100 + n_outputs)
+        layer = integer_layer(rng, n_inputs, n_outputs, density, block=block)
+        X = rng.integers(0, 256, (130, n_inputs)).astype(np.float32)
+        sums = reference.integer_sums(layer, X)
+        for output in {0, n_outputs // 2, n_outputs - 1}:
+            pick = np.zeros((1, n_outputs), np.float32)
+            pick[0, output] = 1
+            last = Dense(pick, np.zeros(1, np.float32), Activation.IDENTITY)
+            network = Network(n_inputs, exact_inputs(n_inputs), (layer, last))
+            scorer = RankScorer(network, names(network), isa=isa)
+            for n in BATCHES:
+                np.testing.assert_array_equal(scorer.score(X[:n]), sums[:n, output])
+
+    @pytest.mark.parametrize("block", [False, True])
+    @pytest.mark.parametrize("sign", [-1, 1])
+    def test_no_sum_saturates(self, isa, sign, block):
+        """Bytes of 255 and weights of 127 sum to what they sum to, over 65536 inputs too."""
+        for n_inputs in (4, 300, 65536):
+            weight = np.full((2, n_inputs), 127 * sign, np.int8)
+            layer = DenseInt8(weight, np.ones(2), np.zeros(2), 1.0, 0.0, Activation.IDENTITY)
+            network = one_score_of((BlockInt8.from_dense(layer) if block else layer,), n_inputs)
+            X = np.full((3, n_inputs), 300, np.float32)
+            expected = np.float32(255 * 127 * sign * n_inputs) * np.float32(1.5)
+            np.testing.assert_array_equal(RankScorer(network, names(network), isa=isa).score(X), [expected] * 3)
+
+    def test_bytes_of_every_float(self, isa):
+        """Rounding is the twin's at halves, next to them, beyond the ends and at infinities that a layer made."""
+        for scale, zero in ((1.0, 0.0), (0.5, 100.0), (37.7, 3.3), (2.0**-64, 0.0), (2.0**64, -7.0), (1.0, 2.0**20)):
+            layer = DenseInt8([[1]], [1.0], [0.0], scale, zero, Activation.IDENTITY)
+            middle = (np.arange(-2, 258) + 0.5 - zero) / scale
+            near = [np.nextafter(np.float32(middle), np.float32(side)) for side in (-np.inf, np.inf)]
+            whole = (np.arange(-2, 258) - zero) / scale
+            far = np.array([0, 1e30, -1e30, 3e38, -3e38, 1e9, -1e9, 1e-45])
+            X = np.concatenate([middle, *near, whole, far]).astype(np.float32).reshape(-1, 1)
+            network = Network(1, exact_inputs(1), (layer, Dense([[1.0]], [0.0], Activation.IDENTITY)))
+            clipped = np.clip(X, -1e30, 1e30)
+            np.testing.assert_array_equal(
+                RankScorer(network, names(network), isa=isa).score(X), reference.quantize(layer, clipped)[:, 0]
+            )
+
+    @pytest.mark.parametrize("activation", list(Activation))
+    @pytest.mark.parametrize("scale", [0.3, 42.5, 1000.0])
+    @pytest.mark.parametrize("zero", [-3.0, 0.0, 0.7, 128.0])
+    def test_chains_are_the_twins(self, isa, activation, scale, zero):
+        """Bytes handed from int8 layer to int8 layer are the twin's, whatever part of the clamp is left out."""
+        rng = np.random.default_rng(int(scale) + activation)
+        layers = [dense_int8(rng, 24, 21, activation=activation, scale=9.0)]
+        layers.append(
+            BlockInt8.from_dense(dense_int8(rng, 21, 35, density=0.4, activation=activation, scale=scale, zero=zero))
+        )
+        layers.append(dense_int8(rng, 35, 18, activation=activation, scale=scale, zero=zero))
+        layers.append(integer_layer(rng, 18, 9, 0.5, block=True))
+        network = one_score_of(layers, 24)
+        X = rng.integers(0, 28, (150, 24)).astype(np.float32)
+        got = RankScorer(network, names(network), isa=isa).score(X)
+        expected = reference.score(network, X)
+        if activation is Activation.SIGMOID:  # its last bits differ, and a byte by one step with them
+            assert np.mean(got == expected) > 0.5
+        else:
+            np.testing.assert_array_equal(got, expected)
+
+    def test_an_overflow_becomes_a_byte(self, isa):
+        """Infinity and NaN that a float32 layer makes are bytes of 255 and 0, fused or not, as in the twin."""
+        huge = np.float32(3e38)
+        weights = np.float32([[huge, huge, 0], [-huge, -huge, 0], [0, 0, 1]])
+        difference = np.float32([[1, 1, 0]])  # inf - inf
+        byte = DenseInt8(np.diag([1, 2, 4]), np.ones(3), np.zeros(3), 1.0, 0.0, Activation.IDENTITY)
+        of_nan = DenseInt8([[1]], [1.0], [7.0], 1.0, 9.0, Activation.IDENTITY)
+        X = np.float32([[9, 9, 5]] * 3)
+        for make in (Dense, Sparse.from_dense):
+            first = make(weights, np.zeros(3, np.float32), Activation.IDENTITY)
+            second = make(difference, np.zeros(1, np.float32), Activation.IDENTITY)
+            for layers, expected in (((first, byte), 255 + 4 * 5 / 4), ((first, second, of_nan), 7)):
+                network = one_score_of(layers, 3)
+                got = RankScorer(network, names(network), isa=isa).score(X)
+                np.testing.assert_array_equal(got, [expected] * 3)
+                with np.errstate(invalid="ignore"):
+                    assert reference.quantize(byte, np.float32([np.inf, -np.inf, np.nan])).tolist() == [255, 0, 0]
+
+    def test_a_document_does_not_know_its_batch(self, isa):
+        """A row of a batch has, bit for bit, the score it has alone, at every other place, and with threads."""
+        network = mixed_network(np.random.default_rng(3), 30, (41, 37, 22, 9), "sdbs", 0.4)
+        scorer = RankScorer(network, names(network), isa=isa)
+        X = make_rows(np.random.default_rng(4), network, 150)
+        scores = scorer.score(X)
+        for i in (0, 15, 16, 63, 64, 149):
+            assert scorer.score(X[i : i + 1])[0] == scores[i]
+        for n in (2, 4, 5, 17, 33, 49, 100):
+            np.testing.assert_array_equal(scorer.score(X[:n]), scores[:n])
+        order = np.random.default_rng(5).permutation(150)
+        np.testing.assert_array_equal(scorer.score(np.ascontiguousarray(X[order])), scores[order])
+        np.testing.assert_array_equal(scorer.score(X, n_threads=3), scores)
+
+    def test_statuses(self, isa):
+        """NaN where it is forbidden and infinity set the same flags as in the twin."""
+        network = mixed_network(np.random.default_rng(6), 13, (12, 8), "bd", 0.6)
+        schema = names(network)
+        native = RankScorer(network, schema, isa=isa)._native
+        rng = np.random.default_rng(7)
+        for n in (1, 3, 16, 70):
+            for bad in (np.nan, np.inf, -np.inf):
+                X = make_rows(rng, network, n)
+                assert native.score(X, np.empty(n, np.float32), 1) == 0
+                X[rng.integers(n), rng.integers(13)] = bad
+                status = native.score(X, np.empty(n, np.float32), 1)
+                assert status == reference.status(network, X, schema.allow_missing) != 0
+
+
+def mixed_network(rng, n_features, widths, kinds, density, *, activation=Activation.RELU6, inputs=None):
+    """Draw a network; ``kinds`` has a letter for each hidden layer: s, S (sparse, dense f32), d, b (dense, block int8)."""
+    layers, width = [], n_features
+    for outputs, kind in zip(widths, kinds, strict=True):
+        quantized = dense_int8(
+            rng, width, outputs, density=density if kind in "sb" else 1.0, activation=activation,
+            scale=rng.uniform(10, 60), zero=rng.choice([0.0, 20.0]),
+        )  # fmt: skip
+        real = quantized.dense_weight()
+        match kind:
+            case "d":
+                layers.append(quantized)
+            case "b":
+                layers.append(BlockInt8.from_dense(quantized))
+            case "s":
+                layers.append(Sparse.from_dense(real, quantized.bias, activation))
+            case "S":
+                layers.append(Dense(real, quantized.bias, activation))
+        width = outputs
+    last = Dense(rng.normal(size=(1, width)) / np.sqrt(width), [0.1], Activation.IDENTITY)
+    return Network(n_features, inputs or make_inputs(rng, n_features), (*layers, last))
+
+
+@st.composite
+def mixed_networks(draw):
+    """Draw a network of any mix of kinds."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    n_features = draw(st.integers(1, 70))
+    widths = tuple(draw(st.lists(st.integers(1, 70), min_size=1, max_size=4)))
+    kinds = "".join(draw(st.sampled_from("sSdb")) for _ in widths)
+    density = draw(st.sampled_from([0.0, 0.05, 0.3, 1.0]))
+    activation = draw(st.sampled_from([Activation.RELU, Activation.RELU6, Activation.IDENTITY]))
+    return mixed_network(rng, n_features, widths, kinds, density, activation=activation)
+
+
+@given(network=mixed_networks(), n=st.integers(0, 140), seed=st.integers(0, 2**32))
+def test_random_mixed_networks(network, n, seed):
+    """Scores lie within what one step at each rounding can change, on every instruction set."""
+    X = make_rows(np.random.default_rng(seed), network, n)
+    expected, slack = score_and_slack(network, X)
+    for isa in ISAS:
+        got = RankScorer(network, names(network), isa=isa).score(X)
+        assert (np.abs(got - expected) <= slack).all()
+
+
+def score_and_slack(network, X):
+    """Return the twin's scores, and how far others may lie: a byte may differ by one step where it is near a boundary.
+
+    The slack is carried forward through absolute weights: each activation is 1-Lipschitz, and a byte moves by a step
+    only if its real step lies within what its input may be off from a half integer.
+    """
+    h = reference.input_stage(network.inputs, X)
+    off = 2e-6 * np.maximum(1, np.abs(h))
+    for layer in network.layers:
+        if isinstance(layer, DenseInt8 | BlockInt8):
+            step = h.astype(np.float32) * np.float64(layer.input_scale) + layer.input_zero
+            moved = off * layer.input_scale + 1e-6 * np.abs(step)
+            distance = np.abs(step - np.floor(step) - 0.5)
+            bytes_off = np.where(distance <= moved, np.ceil(moved), 0) + np.floor(moved)
+            weight, scale = np.abs(layer.steps().astype(np.float64)), np.abs(layer.scale.astype(np.float64))
+            sums = reference.integer_sums(layer, h.astype(np.float32))
+            y = reference.fma(sums.astype(np.float32), layer.scale, layer.bias).astype(np.float64)
+            off = bytes_off @ weight.T * scale
+        else:
+            weight = layer.dense_weight().astype(np.float64)
+            y = h @ weight.T + layer.bias
+            off = off @ np.abs(weight).T + 2e-6 * (np.abs(h) @ np.abs(weight).T + np.abs(layer.bias) + 1)
+        h = reference.activate(y, layer.activation)
+    return h[:, 0].astype(np.float32), off[:, 0] + 1e-5 * np.maximum(1, np.abs(h[:, 0]))

@@ -44,7 +44,9 @@ std::string check_inputs(const Description& d) {
     return {};
 }
 
-std::string check_sparse(const LayerDescription& layer, const std::string& name) {
+}  // namespace
+
+std::string check_pattern(const LayerDescription& layer, uint32_t columns, const std::string& name) {
     if (layer.stored > static_cast<size_t>(std::numeric_limits<int32_t>::max()))
         return name + " stores too many weights";
     if (layer.indptr[0] != 0 || static_cast<size_t>(layer.indptr[layer.outputs]) != layer.stored)
@@ -52,9 +54,17 @@ std::string check_sparse(const LayerDescription& layer, const std::string& name)
     for (uint32_t o = 0; o < layer.outputs; ++o)
         if (layer.indptr[o] > layer.indptr[o + 1]) return name + ": indptr falls at row " + std::to_string(o);
     for (size_t i = 0; i < layer.stored; ++i)
-        if (layer.indices[i] < 0 || static_cast<uint32_t>(layer.indices[i]) >= layer.inputs)
+        if (layer.indices[i] < 0 || static_cast<uint32_t>(layer.indices[i]) >= columns)
             return name + ": index " + std::to_string(layer.indices[i]) + " lies outside 0.." +
-                   std::to_string(layer.inputs - 1);
+                   std::to_string(columns - 1);
+    return {};
+}
+
+namespace {
+
+std::string check_sparse(const LayerDescription& layer, const std::string& name) {
+    const std::string problem = check_pattern(layer, layer.inputs, name);
+    if (!problem.empty()) return problem;
     if (!all_finite(layer.values, layer.stored)) return name + " holds NaN or infinity; expected finite weights";
     return {};
 }
@@ -73,7 +83,10 @@ std::string check_layers(const Description& d) {
         if (static_cast<uint32_t>(layer.activation) > static_cast<uint32_t>(Activation::sigmoid))
             return name + " has an unknown activation";
         if (!all_finite(layer.bias, layer.outputs)) return name + " holds NaN or infinity; expected finite biases";
-        if (layer.sparse) {
+        if (layer.int8) {
+            const std::string problem = check_int8(layer, name);
+            if (!problem.empty()) return problem;
+        } else if (layer.sparse) {
             const std::string problem = check_sparse(layer, name);
             if (!problem.empty()) return problem;
         } else if (!all_finite(layer.weight, static_cast<size_t>(layer.inputs) * layer.outputs)) {
@@ -81,6 +94,7 @@ std::string check_layers(const Description& d) {
         }
         width = layer.outputs;
     }
+    if (d.layers.back().int8) return "the last layer has int8 weights; expected float32";
     if (width != 1) return "the last layer gives " + std::to_string(width) + " outputs; expected 1, the score";
     return {};
 }
@@ -124,14 +138,21 @@ Network::Network(const Description& description, const Isa& isa)
         const LayerDescription& layer = description.layers[number];
         widest_pair = std::max(widest_pair, width + layer.outputs);
         width = layer.outputs;
+        if (layer.int8) {
+            if (number > 0) hand_on_bytes(layers_.back(), description.layers[number - 1], layer);
+            for (uint32_t& buffer : rows)
+                buffer = std::max({buffer, layer.inputs, (layer.outputs + int8_panel - 1) / int8_panel * int8_panel});
+        }
         if (number + 1 == description.layers.size()) {
             packed_.last = pack_layer(layer, position, true);
         } else {
-            layers_.push_back(pack_layer(layer, position, false));
+            layers_.push_back(layer.int8 ? pack_int8(layer, position) : pack_layer(layer, position, false));
             uint32_t& buffer = rows[(number + 1) % 2];
             buffer = std::max(buffer, layer.outputs);
         }
     }
+    // Quads stand where the layer before has read from, so the buffers change places once more at each int8 layer.
+    if (!int8_.empty()) rows[0] = rows[1] = std::max(rows[0], rows[1]);
     packed_.features = description.features;
     packed_.tile = static_cast<size_t>(widest_pair) * isa.lanes * 4 * sizeof(float) > isa.largest_tile ? 2 : 4;
     packed_.groups = groups_.data();

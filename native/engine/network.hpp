@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,8 @@ namespace prunus {
 
 // A network as the caller gives it. Pointers are only read while Network::build runs.
 struct LayerDescription {
-    bool sparse;
+    bool sparse;  // or, of an int8 layer, block-sparse
+    bool int8;
     uint32_t inputs, outputs;
     Activation activation;
     const float* bias;                // [outputs]
@@ -21,6 +23,10 @@ struct LayerDescription {
     const int32_t *indptr, *indices;  // sparse: [outputs + 1], [stored]
     const float* values;              // sparse: [stored]
     size_t stored;
+    // int8: weights [outputs][inputs], or [stored][4] of blocks, whose numbers are the indices
+    const int8_t* steps;
+    const float* scale;  // [outputs]
+    float input_scale, input_zero;
 };
 
 struct Description {
@@ -40,6 +46,11 @@ enum Status : int {
     status_infinite = 2,   // an infinity in a feature that is read
     status_no_memory = 4,  // no scratch memory; no score was written
 };
+
+// What is wrong with the pattern of a sparse layer whose indices must lie below `columns`, or an empty string; likewise
+// with an int8 layer.
+std::string check_pattern(const LayerDescription& layer, uint32_t columns, const std::string& name);
+std::string check_int8(const LayerDescription& layer, const std::string& name);
 
 class Network {
   public:
@@ -67,6 +78,8 @@ class Network {
 
     void pack_inputs(const Description& description, std::vector<uint32_t>& position);
     Layer pack_layer(const LayerDescription& layer, std::vector<uint32_t>& position, bool last);
+    Layer pack_int8(const LayerDescription& layer, std::vector<uint32_t>& position);
+    void hand_on_bytes(Layer& before, const LayerDescription& described, const LayerDescription& after);
 
     const Isa& isa_;
     Packed packed_{};
@@ -80,6 +93,9 @@ class Network {
     std::vector<std::vector<float>> floats_;
     std::vector<std::vector<Weight>> weights_;
     std::vector<std::vector<Rows>> runs_;
+    std::vector<std::vector<int32_t>> words_;
+    std::vector<std::vector<uint32_t>> indices_;
+    std::vector<std::unique_ptr<Int8Weights>> int8_;
 };
 
 }  // namespace prunus

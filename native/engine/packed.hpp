@@ -44,7 +44,26 @@ struct Rows {
 // 12 is divisible by every block height that the kernels use (3, 4, 6 and 12).
 constexpr uint32_t dense_panel = 12;
 
+// Outputs of one panel of a dense int8 layer: weights are stored [panel][quad of inputs][int8_panel], a quad of weights
+// in 32 bits each, or in two runs of int8_panel pairs of 16 bits (see Isa::int8_halves).
+constexpr uint32_t int8_panel = 16;
+
+// What a layer leaves for the next one: floats, or bytes in the steps of an int8 layer that follows, with or without
+// the clamp that the activation is.
+enum class Form : uint32_t { floats = 0, bytes = 1, clamped_bytes = 2 };
+
 enum Stream : uint32_t { wide_stream = 0, narrow_stream = 1, stream_count = 2 };
+
+// What a layer of int8 weights has beside what every layer has.
+struct Int8Weights {
+    bool dense;
+    uint32_t quads;                        // of inputs: ceil(inputs / 4)
+    const uint32_t* input_rows;            // [4 quads]: row of each input; any row past the last input
+    float step_scale, step_zero;           // q = clamp(rint(fma(h, step_scale, step_zero)), 0, 255)
+    float most;                            // an h whose byte is 255 and whose step is inside int32
+    const int32_t* weights[stream_count];  // dense: panels, the same for both; blocks: weights and an offset each
+    const float* scale;                    // [outputs], in stored order, then zeros up to a full panel
+};
 
 struct Layer {
     uint32_t inputs, outputs;
@@ -56,6 +75,9 @@ struct Layer {
     const Weight* weights[stream_count];
     const Rows* runs;
     uint32_t run_count;
+    const Int8Weights* int8;      // null: the weights are floats
+    Form form;                    // of the outputs
+    float step_scale, step_zero;  // of the int8 layer that follows, where the outputs are bytes
     // dense
     const float* panels;  // [ceil(outputs / dense_panel)][inputs][dense_panel]
 };

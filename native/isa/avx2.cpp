@@ -8,12 +8,15 @@ namespace prunus {
 namespace avx2 {
 namespace {
 
+#include "x86_int8.inl"
+
 // Bit patterns of floats that `split` works with: 2/3 begins the interval of 1 + f, and 2 starts the power 2^(1-e).
 constexpr int two_thirds = 0x3f2aaaab, two = 0x40000000, exponent_mask = static_cast<int>(0xff800000u);
 
 struct Vec {
     static constexpr int lanes = 8;
     using Reg = __m256;
+    using Bytes = Int8x32;
     using Int = __m256i;
     using Mask = __m256;
     struct Split {
@@ -37,6 +40,7 @@ struct Vec {
     static PRUNUS_INLINE Reg min(Reg a, Reg b) { return _mm256_min_ps(a, b); }
     static PRUNUS_INLINE Reg max(Reg a, Reg b) { return _mm256_max_ps(a, b); }
     static PRUNUS_INLINE Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_ps(a, b, c); }
+    static PRUNUS_INLINE Reg fma_once(Reg a, Reg b, Reg c) { return fma(a, b, c); }
     static PRUNUS_INLINE Mask is_nan(Reg x) { return _mm256_cmp_ps(x, x, _CMP_UNORD_Q); }
     static PRUNUS_INLINE Mask equal(Reg a, Reg b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
     static PRUNUS_INLINE Reg select(Mask m, Reg yes, Reg no) { return _mm256_blendv_ps(no, yes, m); }
@@ -58,6 +62,8 @@ struct Vec {
         return {_mm256_castsi256_ps(_mm256_sub_epi32(_mm256_set1_epi32(two), bits)), _mm256_cvtepi32_ps(bits)};
     }
     static PRUNUS_INLINE Int round(Reg x) { return _mm256_cvtps_epi32(x); }
+    // Packing saturates; too large an x for int32 becomes the least one, and so does NaN.
+    static PRUNUS_INLINE Int steps(Reg x, Reg scale, Reg zero) { return round(fma(x, scale, zero)); }
     static PRUNUS_INLINE Reg to_float(Int n) { return _mm256_cvtepi32_ps(n); }
     static PRUNUS_INLINE Reg times_power(Reg x, Int n) {
         return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32(n, 23)));
@@ -110,7 +116,7 @@ bool score(const Packed& net, const float* X, size_t n, float* out, float* scrat
 constexpr size_t largest_tile = SIZE_MAX;
 
 extern const Isa isa;
-const Isa isa = {"avx2", Vec::lanes, true, largest_tile, score};
+const Isa isa = {"avx2", Vec::lanes, true, int8_halves, largest_tile, score};
 
 }  // namespace avx2
 }  // namespace prunus

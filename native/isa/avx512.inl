@@ -1,12 +1,15 @@
 // AVX-512 (F, BW, DQ, VL): 16 documents in a vector. Included by avx512.cpp and avx512vnni.cpp, each inside a namespace
 // of its own: they differ in how int8 weights are multiplied, and in nothing else.
 
+#include "x86_int8.inl"
+
 // Bit patterns of floats that `split` works with: 2/3 begins the interval of 1 + f, and 2 starts the power 2^(1-e).
 constexpr int two_thirds = 0x3f2aaaab, two = 0x40000000, exponent_mask = static_cast<int>(0xff800000u);
 
 struct Vec {
     static constexpr int lanes = 16;
     using Reg = __m512;
+    using Bytes = Int8x64;
     using Int = __m512i;
     using Mask = __mmask16;
     struct Split {
@@ -35,6 +38,7 @@ struct Vec {
     static PRUNUS_INLINE Reg min(Reg a, Reg b) { return _mm512_min_ps(a, b); }
     static PRUNUS_INLINE Reg max(Reg a, Reg b) { return _mm512_max_ps(a, b); }
     static PRUNUS_INLINE Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }
+    static PRUNUS_INLINE Reg fma_once(Reg a, Reg b, Reg c) { return fma(a, b, c); }
     static PRUNUS_INLINE Mask is_nan(Reg x) { return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q); }
     static PRUNUS_INLINE Mask equal(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
     static PRUNUS_INLINE Reg select(Mask m, Reg yes, Reg no) { return _mm512_mask_blend_ps(m, no, yes); }
@@ -58,6 +62,8 @@ struct Vec {
         return {_mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32(two), bits)), _mm512_cvtepi32_ps(bits)};
     }
     static PRUNUS_INLINE Int round(Reg x) { return _mm512_cvtps_epi32(x); }
+    // Packing saturates; too large an x for int32 becomes the least one, and so does NaN.
+    static PRUNUS_INLINE Int steps(Reg x, Reg scale, Reg zero) { return round(fma(x, scale, zero)); }
     static PRUNUS_INLINE Reg to_float(Int n) { return _mm512_cvtepi32_ps(n); }
     static PRUNUS_INLINE Reg times_power(Reg x, Int n) {
         return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), _mm512_slli_epi32(n, 23)));

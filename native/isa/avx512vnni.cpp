@@ -13,7 +13,7 @@ namespace {
 }  // namespace
 
 extern const Isa isa;
-const Isa isa = {"avx512vnni", Vec::lanes, true, largest_tile, score};
+const Isa isa = {"avx512vnni", Vec::lanes, true, int8_halves, largest_tile, score};
 
 }  // namespace avx512vnni
 }  // namespace prunus

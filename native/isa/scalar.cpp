@@ -8,10 +8,59 @@ namespace {
 
 constexpr int two_thirds = 0x3f2aaaab, two = 0x40000000, exponent_mask = static_cast<int>(0xff800000u);
 
+typedef float Floats __attribute__((vector_size(16)));
+typedef int32_t Ints __attribute__((vector_size(16)));
+
+// Bytes of four documents: see x86_int8.inl, whose words these are. A row holds the bytes of vectors 0 to 3 in each
+// lane.
+constexpr uint32_t int8_halves = 2;
+
+struct Int8x16 {
+    using Int = Ints;
+    typedef int32_t Memory __attribute__((vector_size(16), may_alias));
+    static constexpr int height(int) { return 2; }
+
+    static PRUNUS_INLINE Int zero() { return Int{}; }
+    static PRUNUS_INLINE Int splat(int32_t x) { return Int{x, x, x, x}; }
+    static PRUNUS_INLINE Int load(const void* p) { return *static_cast<const Memory*>(p); }
+    static PRUNUS_INLINE void store(void* p, Int x) { *static_cast<Memory*>(p) = x; }
+
+    struct Quads {
+        Int byte[4];
+    };
+    static PRUNUS_INLINE Quads quads(Int x) { return {{x & 255, x >> 8 & 255, x >> 16 & 255, x >> 24 & 255}}; }
+    static PRUNUS_INLINE Quads signed_quads(int32_t even, int32_t odd) {
+        const Int e = splat(even), o = splat(odd);
+        return {{(e << 16) >> 16, (o << 16) >> 16, e >> 16, o >> 16}};
+    }
+    static PRUNUS_INLINE Quads weights(const int32_t* p, uint32_t odd) { return signed_quads(p[0], p[odd]); }
+    static PRUNUS_INLINE Quads block(const int32_t* p, uint32_t& offset) {
+        offset = static_cast<uint32_t>(p[2]);
+        return signed_quads(p[0], p[1]);
+    }
+    static PRUNUS_INLINE Int dot(Int sum, Quads x, Quads w) {
+        PRUNUS_UNROLL
+        for (int i = 0; i < 4; ++i) sum += x.byte[i] * w.byte[i];
+        return sum;
+    }
+
+    static PRUNUS_INLINE Int row(Int a, Int b, Int c, Int d) { return a | b << 8 | c << 16 | d << 24; }
+    static PRUNUS_INLINE Int quads_of(Int a, Int b, Int c, Int d) { return row(a, b, c, d); }
+    template <int vectors>
+    static PRUNUS_INLINE void interleave(Int a, Int b, Int c, Int d, Int* out) {
+        PRUNUS_UNROLL
+        for (int g = 0; g < vectors; ++g) {
+            const auto byte = [&](Int x) { return x >> 8 * g & 255; };
+            out[g] = row(byte(a), byte(b), byte(c), byte(d));
+        }
+    }
+};
+
 struct Vec {
     static constexpr int lanes = 4;
-    typedef float Reg __attribute__((vector_size(16)));
-    typedef int32_t Int __attribute__((vector_size(16)));
+    using Bytes = Int8x16;
+    using Reg = Floats;
+    using Int = Ints;
     using Mask = Int;
     typedef float Memory __attribute__((vector_size(16), may_alias));
     struct Split {
@@ -37,6 +86,19 @@ struct Vec {
     static PRUNUS_INLINE Reg fma(Reg a, Reg b, Reg c) {
         return a * b + c;
     }  // two roundings: this CPU may have no fused one
+    // One rounding, as int8 layers demand. In double the product is exact and the sum is not: where something was cut
+    // off (Knuth's TwoSum says what), its last bit is made odd, and an odd double rounds to float as the exact number.
+    static PRUNUS_INLINE Reg fma_once(Reg a, Reg b, Reg c) {
+        typedef double Doubles __attribute__((vector_size(32)));
+        typedef int64_t Longs __attribute__((vector_size(32)));
+        const Doubles product = __builtin_convertvector(a, Doubles) * __builtin_convertvector(b, Doubles),
+                      added = __builtin_convertvector(c, Doubles), total = product + added, part = total - product,
+                      error = (product - (total - part)) + (added - part);
+        const Longs whole = reinterpret_cast<Longs>(total), outwards = (error > 0) == (total > 0),
+                    cut = (error < 0) | (error > 0);
+        const Longs odd = whole + (cut & ((whole & 1) - 1) & ((1 & outwards) | ~outwards));
+        return __builtin_convertvector(reinterpret_cast<Doubles>(odd), Reg);
+    }
     static PRUNUS_INLINE Mask is_nan(Reg x) { return x != x; }
     static PRUNUS_INLINE Mask equal(Reg a, Reg b) { return a == b; }
     static PRUNUS_INLINE Reg select(Mask m, Reg yes, Reg no) { return m ? yes : no; }
@@ -62,6 +124,9 @@ struct Vec {
     static PRUNUS_INLINE Int round(Reg x) {
         const Reg magic = splat(0x1.8p23f);  // adding it leaves the nearest integer in the low bits
         return bits(x + magic) - bits(magic);
+    }
+    static PRUNUS_INLINE Int steps(Reg x, Reg scale, Reg zero) {
+        return round(min(max(fma_once(x, scale, zero), splat(0.0f)), splat(255.0f)));  // NaN to 0
     }
     static PRUNUS_INLINE Reg to_float(Int n) { return __builtin_convertvector(n, Reg); }
     static PRUNUS_INLINE Reg times_power(Reg x, Int n) { return from_bits(bits(x) + (n << 23)); }
@@ -103,7 +168,7 @@ bool score(const Packed& net, const float* X, size_t n, float* out, float* scrat
 constexpr size_t largest_tile = SIZE_MAX;
 
 extern const Isa isa;
-const Isa isa = {"scalar", Vec::lanes, false, largest_tile, score};
+const Isa isa = {"scalar", Vec::lanes, false, int8_halves, largest_tile, score};
 
 }  // namespace scalar
 }  // namespace prunus

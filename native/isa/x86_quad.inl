@@ -3,6 +3,7 @@
 struct Quad {
     static constexpr int lanes = 4;
     using Reg = __m128;
+    using Bytes = Int8x16;
     using Int = __m128i;
     using Mask = __m128;
     struct Split {
@@ -25,6 +26,7 @@ struct Quad {
     static PRUNUS_INLINE Reg min(Reg a, Reg b) { return _mm_min_ps(a, b); }
     static PRUNUS_INLINE Reg max(Reg a, Reg b) { return _mm_max_ps(a, b); }
     static PRUNUS_INLINE Reg fma(Reg a, Reg b, Reg c) { return _mm_fmadd_ps(a, b, c); }
+    static PRUNUS_INLINE Reg fma_once(Reg a, Reg b, Reg c) { return fma(a, b, c); }
     static PRUNUS_INLINE Mask is_nan(Reg x) { return _mm_cmp_ps(x, x, _CMP_UNORD_Q); }
     static PRUNUS_INLINE Mask equal(Reg a, Reg b) { return _mm_cmp_ps(a, b, _CMP_EQ_OQ); }
     static PRUNUS_INLINE Reg select(Mask m, Reg yes, Reg no) { return _mm_blendv_ps(no, yes, m); }
@@ -44,6 +46,8 @@ struct Quad {
         return {_mm_castsi128_ps(_mm_sub_epi32(_mm_set1_epi32(two), bits)), _mm_cvtepi32_ps(bits)};
     }
     static PRUNUS_INLINE Int round(Reg x) { return _mm_cvtps_epi32(x); }
+    // Packing saturates; too large an x for int32 becomes the least one, and so does NaN.
+    static PRUNUS_INLINE Int steps(Reg x, Reg scale, Reg zero) { return round(fma(x, scale, zero)); }
     static PRUNUS_INLINE Reg to_float(Int n) { return _mm_cvtepi32_ps(n); }
     static PRUNUS_INLINE Reg times_power(Reg x, Int n) {
         return _mm_castsi128_ps(_mm_add_epi32(_mm_castps_si128(x), _mm_slli_epi32(n, 23)));

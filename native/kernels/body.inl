@@ -7,12 +7,29 @@
 #include "rows.inl"
 #include "sparse.inl"
 #include "dense.inl"
+#include "int8.inl"
+#include "int8_block.inl"
 // clang-format on
 
 template <class V, int G>
 PRUNUS_NOINLINE void sigmoid_rows(float* rows, uint32_t count) {
     for (size_t i = 0; i < static_cast<size_t>(count) * G; ++i)
         V::store(rows + i * V::lanes, sigmoid<V>(V::load(rows + i * V::lanes)));
+}
+
+template <class V, int G, Stream stream, bool alone, class Out>
+PRUNUS_INLINE void run_layer(const Layer& layer, const float* in, float* out) {
+    constexpr int scale = stream == wide_stream ? G : G * V::lanes;
+    if (layer.int8 != nullptr && layer.int8->dense)
+        dense_int8_layer<V, G, Out>(layer, in, out);
+    else if (layer.int8 != nullptr)
+        block_int8_layer<V, G, scale, Out>(layer, layer.int8->weights[stream], in, out);
+    else if (layer.sparse)
+        sparse_layer<V, G, scale, Out>(layer, layer.weights[stream], in, out);
+    else if constexpr (alone)
+        dense_layer_of_one<V>(layer, in, out);
+    else
+        dense_layer<V, G, Out>(layer, in, out);
 }
 
 // Score up to G * V::lanes documents. Activations go to and fro between the two halves of `scratch` and stay in cache.
@@ -22,18 +39,30 @@ bool score_tile(const Packed& net, const float* X, uint32_t documents, float* ou
     constexpr int scale = stream == wide_stream ? G : G * V::lanes;
     float *in = scratch, *next = scratch + static_cast<size_t>(net.rows_even) * G * V::lanes;
     const bool found = input_stage<V, G>(net, X, documents, next, in);
-    for (uint32_t number = 0; number < net.layer_count; ++number) {
-        const Layer& layer = net.layers[number];
-        if (layer.sparse)
-            sparse_layer<V, G, scale, FloatRows<V, G>>(layer, layer.weights[stream], in, next);
-        else if constexpr (alone)
-            dense_layer_of_one<V>(layer, in, next);
-        else
-            dense_layer<V, G, FloatRows<V, G>>(layer, in, next);
-        if (layer.sigmoid) sigmoid_rows<V, G>(next, layer.outputs);
-        float* swap = in;
+    const auto swap = [&] {
+        float* other = in;
         in = next;
-        next = swap;
+        next = other;
+    };
+    bool bytes = false;
+    for (const Layer* layer = net.layers; layer != net.layers + net.layer_count; ++layer) {
+        if (layer->int8 != nullptr) {
+            if (bytes)
+                quads_of_bytes<V, G>(*layer->int8, in, next);
+            else
+                quads_of_floats<V, G>(*layer->int8, in, next);
+            swap();
+        }
+        // One document alone leaves floats behind a dense layer, whatever follows.
+        bytes = layer->form != Form::floats && !(alone && layer->int8 == nullptr && !layer->sparse);
+        if (layer->form == Form::bytes)
+            run_layer<V, G, stream, alone, ByteRows<V, G, false>>(*layer, in, next);
+        else if (layer->form == Form::clamped_bytes)
+            run_layer<V, G, stream, alone, ByteRows<V, G, true>>(*layer, in, next);
+        else
+            run_layer<V, G, stream, alone, FloatRows<V, G>>(*layer, in, next);
+        if (layer->sigmoid) sigmoid_rows<V, G>(next, layer->outputs);
+        swap();
     }
     last_layer<V, G, scale>(net.last, net.last.weights[stream], in, documents, out);
     return found;

@@ -13,3 +13,24 @@ struct FloatRows {
         for (int g = 0; g < G; ++g) V::store(out + g * V::lanes, V::min(upper, V::max(lower, y[g])));
     }
 };
+
+// q = clamp(rint(fma(act(y), scale, zero)), 0, 255); packing saturates. `clamped` is false where the activation changes
+// no byte and no y is so large that its step leaves int32 (see Network::hand_on_bytes).
+template <class V, int G, bool clamped>
+struct ByteRows {
+    static constexpr int stride = V::lanes;  // a row is one vector: four bytes a lane, one of each vector of documents
+    typename V::Reg lower, upper, scale, zero;
+
+    PRUNUS_INLINE explicit ByteRows(const Layer& layer)
+        : lower(V::splat(layer.lower)),
+          upper(V::splat(layer.upper)),
+          scale(V::splat(layer.step_scale)),
+          zero(V::splat(layer.step_zero)) {}
+    PRUNUS_INLINE void store(const typename V::Reg* y, float* out) const {
+        typename V::Int q[4];
+        PRUNUS_UNROLL
+        for (int g = 0; g < 4; ++g)
+            q[g] = g >= G ? q[0] : V::steps(clamped ? V::min(upper, V::max(lower, y[g])) : y[g], scale, zero);
+        V::Bytes::store(out, V::Bytes::row(q[0], q[1], q[2], q[3]));
+    }
+};

@@ -40,13 +40,13 @@ def _weights(value: NDArray[np.int8]) -> NDArray[np.int8]:
 
 def _input_scale(value: float) -> float:
     scale = float(np.float32(value))
-    require(np.isfinite(scale) and scale > 0, f"input_scale is {value}; expected a float32 above 0")
+    require(2.0**-64 <= scale <= 2.0**64, f"input_scale is {value}; expected 2^-64 to 2^64")
     return scale
 
 
 def _input_zero(value: float) -> float:
     zero = float(np.float32(value))
-    require(np.isfinite(zero), f"input_zero is {value}; expected a finite float32")
+    require(abs(zero) <= 2.0**20, f"input_zero is {value}; expected -2^20 to 2^20")
     return zero
 
 
@@ -58,8 +58,8 @@ class DenseInt8:
         weight: int8 [n_outputs, n_inputs], -127 to 127.
         scale: float32 [n_outputs], of a sum.
         bias: float32 [n_outputs].
-        input_scale: s, steps in one unit of h; a float32 above 0.
-        input_zero: z, the step of h = 0; a float32.
+        input_scale: s, steps in one unit of h; a float32, 2^-64 to 2^64.
+        input_zero: z, the step of h = 0; a float32, -2^20 to 2^20.
         activation: applied to each output.
     """
 
@@ -127,8 +127,8 @@ class BlockInt8:
         scale: float32 [n_outputs], of a sum.
         bias: float32 [n_outputs].
         n_inputs: inputs of the layer.
-        input_scale: s, steps in one unit of h; a float32 above 0.
-        input_zero: z, the step of h = 0; a float32.
+        input_scale: s, steps in one unit of h; a float32, 2^-64 to 2^64.
+        input_zero: z, the step of h = 0; a float32, -2^20 to 2^20.
         activation: applied to each output.
     """
 

@@ -10,7 +10,7 @@ import numpy as np
 from prunus import _native
 from prunus.data.ranking import Schema
 from prunus.engine.documents import checked_out, to_matrix
-from prunus.engine.network import Sparse
+from prunus.engine.network import BlockInt8, Dense, DenseInt8, Sparse
 from prunus.errors import DataError, InstructionSetError, NetworkError, SchemaError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from prunus.engine.documents import Frame
-    from prunus.engine.network import Network
+    from prunus.engine.network import Layer, Network
 
 _array_type, _empty = np.ndarray, np.empty  # looked up once: a call on one document takes 0.3 us in all
 _FORCED = os.environ.get("PRUNUS_ISA")  # read once: a process scores with one instruction set from start to end
@@ -50,13 +50,23 @@ def choose_isa(name: str | None = None) -> str:
     return wanted
 
 
+def _native_layer(layer: Layer) -> tuple[object, ...]:
+    """The layer as the native module takes it."""
+    kind, act = layer.shape.kind, int(layer.activation)
+    match layer:
+        case Dense():
+            return (kind, layer.weight, layer.bias, act)
+        case Sparse():
+            return (kind, layer.indptr, layer.indices, layer.values, layer.bias, layer.n_inputs, act)
+        case DenseInt8():
+            return (kind, layer.weight, layer.scale, layer.bias, layer.input_scale, layer.input_zero, act)
+        case BlockInt8():
+            pattern = (layer.indptr, layer.blocks, layer.weight, layer.scale, layer.bias, layer.n_inputs)
+            return (kind, *pattern, layer.input_scale, layer.input_zero, act)
+
+
 def _pack(network: Network, schema: Schema, isa: str) -> _native.Network:
-    layers: list[tuple[object, ...]] = [
-        ("sparse", x.indptr, x.indices, x.values, x.bias, x.n_inputs, int(x.activation))
-        if isinstance(x, Sparse)
-        else ("dense", x.weight, x.bias, int(x.activation))
-        for x in network.layers
-    ]
+    layers = [_native_layer(layer) for layer in network.layers]
     inputs = network.inputs
     try:
         return _native.Network(
