@@ -19,7 +19,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("data", "metrics", "verdict"),
     ("engine", "_native"),
     ("latency",),
-    ("teacher",),
+    ("teacher", "foreign"),
     ("student",),
     ("design",),
     ("distill",),

@@ -1,4 +1,7 @@
-"""Layers as arrays in, a network that the engine runs out: dead parts removed, a kernel chosen for each layer."""
+"""Layers as arrays in, a network that the engine runs out: dead parts removed, a kernel chosen for each layer.
+
+A net that another tool made becomes the same kind of network; it is held against the original before anybody gets it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from prunus.data.ranking import Schema
 from prunus.engine.network import Activation, Dense, InputStage, Layer, Network, Sparse
+from prunus.engine.scorer import RankScorer
+from prunus.errors import SchemaError
+from prunus.foreign.parity import TOLERANCE, prove_parity
 from prunus.prune.structured import shrink
 
 if TYPE_CHECKING:
@@ -14,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from prunus.foreign.net import ForeignNet
     from prunus.latency import LatencyModel
 
 SPARSE_BELOW = 0.6
@@ -98,3 +106,40 @@ def compile_layers(
         inputs.take(shrunk.slots),
         tuple(choose_kernel(weight, bias, layer.activation, latency, batch) for weight, bias, layer in stack),
     )
+
+
+def compile_net(
+    net: ForeignNet,
+    *,
+    feature_names: Sequence[str] | None = None,
+    latency: LatencyModel | None = None,
+    batch: int = 128,
+) -> RankScorer:
+    """Compile a net that another tool made, and prove that it scores the same.
+
+    Args:
+        net: what a reader of :mod:`prunus.foreign` gave.
+        feature_names: names of its features, in its order; default f0, f1, ...
+        latency: time model of this CPU; without it a layer runs sparse where fewer than 60 % of its weights are left.
+        batch: documents in a call that the kernels are chosen for.
+
+    Returns:
+        A scorer whose metadata say where the net came from and how near the two are. A NaN is refused in each feature,
+        since the net has no rule for it.
+
+    Raises:
+        SchemaError: another number of names than features.
+        NetworkError: the engine cannot run the network.
+        ForeignModelError: the net does not run where it came from.
+        ParityError: the two do not score alike.
+    """
+    names = tuple(feature_names) if feature_names is not None else tuple(f"f{i}" for i in range(net.n_features))
+    if len(names) != net.n_features:
+        msg = f"got {len(names)} feature names for a net of {net.n_features} features; expected one each, in its order"
+        raise SchemaError(msg)
+    network = compile_layers(net.n_features, net.inputs, net.layers, latency=latency, batch=batch)
+    scorer = RankScorer(network, Schema(names))
+    parity = prove_parity(scorer, net)
+    proof = {"rows": parity.rows, "largest_difference": parity.largest, "tolerance": TOLERANCE}
+    scorer.metadata.update(origin=dict(net.origin), parity=proof)
+    return scorer

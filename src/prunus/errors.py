@@ -61,6 +61,14 @@ class EnsembleError(NetworkError):
     """The arrays do not describe trees that the engine can run."""
 
 
+class ForeignModelError(PrunusError, ValueError):
+    """A net that another tool made cannot be read, or does something that the engine has no kernel for."""
+
+
+class ParityError(PrunusError, ValueError):
+    """A compiled model does not score as the model it came from; nothing was written."""
+
+
 class ModelFileError(PrunusError, ValueError):
     """A model file is truncated, damaged, foreign, or holds what cannot run."""
 

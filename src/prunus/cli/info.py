@@ -10,6 +10,7 @@ EXTRAS = {
     "cli": ("typer", "rich"),
     "io": ("pyarrow", "polars", "sklearn", "scipy"),
     "train": ("torch", "lightgbm", "pydantic", "matplotlib", "psutil"),
+    "onnx": ("onnx", "onnxruntime"),
     "bench": ("lightgbm", "psutil"),
 }
 """What each extra installs, by the names that Python imports."""
