@@ -10,28 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine_networks import make_inputs, make_rows, names
+from int8_networks import dense_int8, exact_inputs, integer_layer, mixed_network, mixed_networks, one_score_of
 from prunus import _native
 from prunus.engine import reference
-from prunus.engine.network import Activation, BlockInt8, Dense, DenseInt8, InputStage, Network, Sparse
+from prunus.engine.file import check_rows, load, save
+from prunus.engine.network import Activation, BlockInt8, Dense, DenseInt8, Network, Sparse
 from prunus.engine.scorer import RankScorer
 from prunus.errors import NetworkError
 
 ISAS = _native.isas()
-
-
-def dense_int8(rng, n_inputs, n_outputs, *, density=1.0, activation=Activation.RELU6, scale=20.0, zero=0.0):
-    """Draw a dense int8 layer whose 1x4 blocks are there with a probability of ``density``."""
-    blocks = rng.random((n_outputs, -(-n_inputs // 4))) < density
-    weight = rng.integers(-127, 128, (n_outputs, n_inputs))
-    weight *= np.repeat(blocks, 4, axis=1)[:, :n_inputs]
-    return DenseInt8(
-        weight.astype(np.int8),
-        rng.uniform(0.5, 1.5, n_outputs) / (127 * scale * np.sqrt(max(1.0, n_inputs * density))),
-        rng.normal(size=n_outputs) * 0.3,
-        scale,
-        zero,
-        activation,
-    )
 
 
 class TestTypes:
@@ -161,28 +148,6 @@ class TestTwin:
         got = reference.integer_sums(layer, h) * layer.scale + layer.bias
         step = np.abs(layer.dense_weight()).sum(axis=1) * 0.5 / layer.input_scale
         assert (np.abs(got - (h @ layer.dense_weight().T + layer.bias)) <= step + 1e-4).all()
-
-
-def exact_inputs(n):
-    """Slots that pass their features on unchanged, so that no rounding precedes the first layer."""
-    bound = np.full(n, 1e30)
-    return InputStage(np.arange(n), np.zeros(n), np.zeros(n), np.ones(n), -bound, bound, np.zeros(n))
-
-
-def one_score_of(layers, n_features):
-    """Sum the last layer's outputs with weights that are powers of two, so that no output hides behind another."""
-    width = layers[-1].n_outputs
-    weight = np.float32(2.0) ** -(np.arange(width) % 7)
-    last = Dense(weight.reshape(1, -1).astype(np.float32), np.zeros(1, np.float32), Activation.IDENTITY)
-    return Network(n_features, exact_inputs(n_features), (*layers, last))
-
-
-def integer_layer(rng, n_inputs, n_outputs, density, *, block, low=-127, high=127):
-    """Draw an int8 layer that leaves its sums as they are: scale 1, bias 0, no activation."""
-    layer = dense_int8(rng, n_inputs, n_outputs, density=density)
-    weight = np.where(layer.weight != 0, rng.integers(low, high + 1, layer.weight.shape), 0).astype(np.int8)
-    layer = DenseInt8(weight, np.ones(n_outputs), np.zeros(n_outputs), 1.0, 0.0, Activation.IDENTITY)
-    return BlockInt8.from_dense(layer) if block else layer
 
 
 SIZES = (
@@ -321,41 +286,6 @@ class TestKernels:
                 assert status == reference.status(network, X, schema.allow_missing) != 0
 
 
-def mixed_network(rng, n_features, widths, kinds, density, *, activation=Activation.RELU6, inputs=None):
-    """Draw a network; ``kinds`` has a letter for each hidden layer: s, S (sparse, dense f32), d, b (dense, block int8)."""
-    layers, width = [], n_features
-    for outputs, kind in zip(widths, kinds, strict=True):
-        quantized = dense_int8(
-            rng, width, outputs, density=density if kind in "sb" else 1.0, activation=activation,
-            scale=rng.uniform(10, 60), zero=rng.choice([0.0, 20.0]),
-        )  # fmt: skip
-        real = quantized.dense_weight()
-        match kind:
-            case "d":
-                layers.append(quantized)
-            case "b":
-                layers.append(BlockInt8.from_dense(quantized))
-            case "s":
-                layers.append(Sparse.from_dense(real, quantized.bias, activation))
-            case "S":
-                layers.append(Dense(real, quantized.bias, activation))
-        width = outputs
-    last = Dense(rng.normal(size=(1, width)) / np.sqrt(width), [0.1], Activation.IDENTITY)
-    return Network(n_features, inputs or make_inputs(rng, n_features), (*layers, last))
-
-
-@st.composite
-def mixed_networks(draw):
-    """Draw a network of any mix of kinds."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    n_features = draw(st.integers(1, 70))
-    widths = tuple(draw(st.lists(st.integers(1, 70), min_size=1, max_size=4)))
-    kinds = "".join(draw(st.sampled_from("sSdb")) for _ in widths)
-    density = draw(st.sampled_from([0.0, 0.05, 0.3, 1.0]))
-    activation = draw(st.sampled_from([Activation.RELU, Activation.RELU6, Activation.IDENTITY]))
-    return mixed_network(rng, n_features, widths, kinds, density, activation=activation)
-
-
 @given(network=mixed_networks(), n=st.integers(0, 140), seed=st.integers(0, 2**32))
 def test_random_mixed_networks(network, n, seed):
     """Scores lie within what one step at each rounding can change, on every instruction set."""
@@ -390,3 +320,32 @@ def score_and_slack(network, X):
             off = off @ np.abs(weight).T + 2e-6 * (np.abs(h) @ np.abs(weight).T + np.abs(layer.bias) + 1)
         h = reference.activate(y, layer.activation)
     return h[:, 0].astype(np.float32), off[:, 0] + 1e-5 * np.maximum(1, np.abs(h[:, 0]))
+
+
+class TestFile:
+    """Networks with int8 layers in a model file."""
+
+    @given(network=mixed_networks(), seed=st.integers(0, 2**32))
+    def test_save_then_load_is_identity(self, tmp_path_factory, network, seed):
+        """Every layer comes back as it was, checked by rows that keep away from rounding boundaries."""
+        path = tmp_path_factory.mktemp("model") / "m.prunus"
+        save(path, network, names(network), metadata={})
+        loaded = load(path).network
+        for got, expected in zip(loaded.layers, network.layers, strict=True):
+            assert type(got) is type(expected)
+            for name in type(expected).__dataclass_fields__:
+                np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
+        X = make_rows(np.random.default_rng(seed), network, 20)
+        np.testing.assert_array_equal(load(path).score(X), RankScorer(network, names(network)).score(X))
+
+    @pytest.mark.parametrize("missing", [False, True])
+    def test_check_rows_keep_away_from_boundaries(self, missing):
+        """No step of a check row is so near a half integer that float32 could round it to either side."""
+        network = mixed_network(np.random.default_rng(8), 100, (400, 200, 100), "sbd", 0.3)
+        schema = names(network, [missing] * 100)
+        rows = check_rows(network, schema)
+        distance = reference.distance_from_half(network, rows)
+        assert (distance > 3e-4).all()
+        assert np.isnan(rows[-1]).any() == missing
+        plain = make_rows(np.random.default_rng(9), network, 100)
+        assert np.median(reference.distance_from_half(network, plain)) < 3e-3

@@ -37,6 +37,9 @@ NUMPY = {"U8": np.uint8, "I8": np.int8, "U16": np.uint16, "I16": np.int16, "I32"
 
 LARGEST = float(np.finfo(np.float32).max)
 
+DRAWS = 64
+"""Candidates for each row that a network with int8 layers is checked with."""
+
 MOST_LAYERS = 64
 """Longest list of layers in a header; :class:`Network` takes no more."""
 
@@ -155,28 +158,47 @@ class NetworkCodec:
         For a slot with t(x) = x or a signed logarithm, z is drawn from a normal distribution (always the same draws)
         and x is t^-1(z / scale + center); for an equality, x is the centre in every other row. A feature with several
         slots takes them in turn, row by row. The last row is missing wherever the schema allows it.
+
+        Where an int8 layer rounds what float32 arithmetic made, two machines may differ by a step near a half integer.
+        So each row of such a network is the best of :data:`DRAWS`: the one whose steps stay farthest from halves (and
+        its last row is missing in some of the allowed places only).
         """
-        stage = model.inputs
-        largest = 1e38  # so that the difference of two stays inside float32
-        z = np.random.Generator(np.random.PCG64(20220210)).standard_normal((CHECK_ROWS, stage.n_slots))
-        scale = np.where(stage.scale == 0, 1.0, stage.scale.astype(np.float64))
-        value = np.clip(z / scale + stage.center, -largest, largest)
-        # 88 keeps expm1 inside float32.
-        logarithm = np.sign(value) * np.expm1(np.minimum(np.abs(value), 88.0))
-        equal = np.where(
-            np.arange(CHECK_ROWS)[:, None] % 2 == 0, stage.center, np.clip(stage.center + z, -largest, largest)
-        )
-        by_slot = np.select([stage.kind == SlotKind.VALUE, stage.kind == SlotKind.LOG, stage.kind == SlotKind.EQUAL],
-                            [value, logarithm, equal], z)  # fmt: skip
-        features, first, count = np.unique(stage.feature, return_index=True, return_counts=True)
-        slot = first + np.arange(CHECK_ROWS)[:, None] % count
-        rows = np.take_along_axis(by_slot, slot, axis=1).astype(np.float32)
-        rows[-1, np.asarray(schema.allow_missing)[features]] = np.nan
-        return rows
+        rng = np.random.Generator(np.random.PCG64(20220210))
+        first = _draw_rows(model, schema, rng, 1.0)
+        if not any(isinstance(layer, DenseInt8 | BlockInt8) for layer in model.layers):
+            return first
+        draws = np.stack([first, *(_draw_rows(model, schema, rng, rng.random()) for _ in range(DRAWS - 1))])
+        wide = np.zeros((DRAWS * CHECK_ROWS, model.n_features), np.float32)
+        wide[:, model.features_read] = draws.reshape(DRAWS * CHECK_ROWS, -1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            distance = reference.distance_from_half(model, wide).reshape(DRAWS, CHECK_ROWS)
+        return np.ascontiguousarray(draws[distance.argmax(axis=0), np.arange(CHECK_ROWS)])
 
     def score(self, model: Network, X: NDArray[np.float32], /) -> NDArray[np.float32]:
         """Return the scores by the slow twin of the network kernels."""
         return reference.score(model, X)
+
+
+def _draw_rows(model: Network, schema: Schema, rng: np.random.Generator, missing: float) -> NDArray[np.float32]:
+    """Draw rows to check with; in the last, that share of the features that may be missing are."""
+    stage = model.inputs
+    largest = 1e38  # so that the difference of two stays inside float32
+    z = rng.standard_normal((CHECK_ROWS, stage.n_slots))
+    scale = np.where(stage.scale == 0, 1.0, stage.scale.astype(np.float64))
+    value = np.clip(z / scale + stage.center, -largest, largest)
+    # 88 keeps expm1 inside float32.
+    logarithm = np.sign(value) * np.expm1(np.minimum(np.abs(value), 88.0))
+    equal = np.where(
+        np.arange(CHECK_ROWS)[:, None] % 2 == 0, stage.center, np.clip(stage.center + z, -largest, largest)
+    )
+    by_slot = np.select([stage.kind == SlotKind.VALUE, stage.kind == SlotKind.LOG, stage.kind == SlotKind.EQUAL],
+                        [value, logarithm, equal], z)  # fmt: skip
+    features, first, count = np.unique(stage.feature, return_index=True, return_counts=True)
+    slot = first + np.arange(CHECK_ROWS)[:, None] % count
+    rows = np.take_along_axis(by_slot, slot, axis=1).astype(np.float32)
+    allowed = np.asarray(schema.allow_missing)[features]
+    rows[-1, allowed if missing == 1 else allowed & (rng.random(len(features)) < missing)] = np.nan
+    return rows
 
 
 def _checked_form(entry: object, version: int, name: str) -> LayerForm:

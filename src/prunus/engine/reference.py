@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from prunus.engine.network import InputStage, Network
+    from prunus.engine.network import InputStage, Layer, Network
 
 MISSING = 1
 """Status flag: a NaN stands in a feature that is read and may not be missing."""
@@ -128,6 +128,22 @@ def integer_sums(layer: DenseInt8 | BlockInt8, h: NDArray[np.float32]) -> NDArra
     return quantize(layer, h).astype(np.int64) @ layer.steps().astype(np.int64).T
 
 
+def run_layer(layer: Layer, h: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the outputs of a layer.
+
+    Args:
+        layer: any layer.
+        h: float64 [n_docs, n_inputs].
+
+    Returns:
+        float64 [n_docs, n_outputs].
+    """
+    if isinstance(layer, DenseInt8 | BlockInt8):
+        sums = integer_sums(layer, h.astype(np.float32)).astype(np.float32)
+        return activate(fma(sums, layer.scale, layer.bias).astype(np.float64), layer.activation)
+    return activate(h @ layer.dense_weight().astype(np.float64).T + layer.bias, layer.activation)
+
+
 def score(network: Network, X: NDArray[np.float32]) -> NDArray[np.float32]:
     """Score documents, slowly and obviously.
 
@@ -140,13 +156,35 @@ def score(network: Network, X: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     h = input_stage(network.inputs, X)
     for layer in network.layers:
-        if isinstance(layer, DenseInt8 | BlockInt8):
-            sums = integer_sums(layer, h.astype(np.float32))
-            h = activate(fma(sums.astype(np.float32), layer.scale, layer.bias).astype(np.float64), layer.activation)
-        else:
-            h = activate(h @ layer.dense_weight().astype(np.float64).T + layer.bias, layer.activation)
+        h = run_layer(layer, h)
     with np.errstate(over="ignore"):
         return h[:, 0].astype(np.float32)
+
+
+def distance_from_half(network: Network, X: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return how far the inputs of int8 layers stay from where they would round to another byte.
+
+    Only inputs that instruction sets may compute differently count: those that the input stage, a float32 layer or a
+    sigmoid made.
+
+    Args:
+        network: the network.
+        X: float32 [n_docs, n_features].
+
+    Returns:
+        float64 [n_docs], in steps: the least distance of fma(h, s, z) from a half integer between bytes; 0.5 at most.
+    """
+    h = input_stage(network.inputs, X)
+    least = np.full(len(X), 0.5)
+    exact = False
+    for layer in network.layers:
+        quantized = isinstance(layer, DenseInt8 | BlockInt8)
+        if isinstance(layer, DenseInt8 | BlockInt8) and not exact:
+            steps = np.clip(h * layer.input_scale + layer.input_zero, 0, 255)
+            least = np.minimum(least, np.abs(steps - np.floor(steps) - 0.5).min(axis=1))
+        exact = quantized and layer.activation is not Activation.SIGMOID
+        h = run_layer(layer, h)
+    return least
 
 
 def status(network: Network, X: NDArray[np.float32], allow_missing: Sequence[bool]) -> int:
