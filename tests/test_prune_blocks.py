@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from prunus.latency import Prices
 from prunus.prune.blocks import fold_any, fold_sum, order_by_likeness, standing, unfold
 from prunus.prune.magnitude import cost, select
 from prunus.prune.structured import alive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 GRAINS = ([4, 4, 1], [1, 4, 1], [4, 1, 1], [1, 1, 1])
 
@@ -26,6 +30,16 @@ def stack(seed: int, sizes: tuple[int, ...] = (10, 9, 6, 1)) -> list[np.ndarray]
     """Draw importances of a stack of layers."""
     rng = np.random.default_rng(seed)
     return [rng.exponential(size=(b, a)) for a, b in itertools.pairwise(sizes)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Small products on two threads of a busy machine wait for each other."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class TestFolding:
@@ -157,7 +171,7 @@ def test_a_student_pruned_by_blocks_ends_in_blocks() -> None:
     from prunus.data.synthetic import generate_ranking
     from prunus.distill.loop import Loop, LoopSettings, TrainingSet
     from prunus.distill.quantising import Quantising
-    from prunus.engine.network import BlockInt8
+    from prunus.engine.network import BlockInt8, DenseInt8
     from prunus.prune.gradual import GradualPruning
     from prunus.prune.schedule import CubicSchedule
     from prunus.student.inputs import learn_inputs
@@ -181,6 +195,38 @@ def test_a_student_pruned_by_blocks_ends_in_blocks() -> None:
     assert cost(price, [mask.numpy() > 0 for mask in best.masks], [4, 4, 1]) <= wanted
     assert best.density > 0.2
     network = compile_int8(data.n_features, best.stage(inputs), best.layers())
-    hidden = network.layers[:-1]
-    assert all(isinstance(layer, BlockInt8) for layer in hidden)
-    assert sum(layer.shape.stored for layer in network.layers) <= wanted
+    hidden = [layer for layer in network.layers if isinstance(layer, BlockInt8 | DenseInt8)]
+    assert len(hidden) == 2
+    assert any(isinstance(layer, BlockInt8) for layer in hidden)
+    blocks = sum(int(fold_any(layer.steps() != 0, 4).sum()) for layer in hidden)
+    assert 4 * blocks + network.layers[-1].nonzeros <= wanted
+
+
+def test_reordering_units_changes_nothing_that_is_computed() -> None:
+    """Scores, average and every later step stay the same, but for the order of sums; masks move with their weights."""
+    torch = pytest.importorskip("torch")
+    from prunus.data.synthetic import generate_ranking
+    from prunus.distill.loop import Loop, LoopSettings, TrainingSet
+    from prunus.prune.gradual import reorder
+    from prunus.student.mlp import MLP
+
+    data = generate_ranking(30, seed=0)
+    z = torch.randn(data.n_docs, 6, generator=torch.Generator().manual_seed(0))
+    lesson = TrainingSet(z, z[:, 0], torch.from_numpy(data.y), data.offsets, z[:0], z[:0, 0])
+    found = []
+    for moved in (False, True):
+        model = MLP(6, (10, 7), seed=1)
+        model.masks[1][:, 3] = 0
+        loop = Loop(model, lesson, LoopSettings(2, 100, 0.0), validate=lambda _: 0.0)
+        loop._run_epoch()
+        if moved:
+            order = np.random.default_rng(0).permutation(10)
+            before = model.layers()[1].weight
+            reorder(loop, 0, order)
+            np.testing.assert_array_equal(model.layers()[1].weight, before[:, order])
+            assert not model.masks[1][:, int(np.flatnonzero(order == 3)[0])].any()
+        loop.epoch = 1
+        loop._run_epoch()
+        with torch.no_grad():
+            found.append((model(z).numpy(), loop.averaged_model()(z).numpy()))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4, atol=1e-4)

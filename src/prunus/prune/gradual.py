@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from prunus.prune.blocks import order_by_likeness
 from prunus.prune.magnitude import cost, saliency, select
 from prunus.prune.mask import Mask
 
@@ -50,6 +51,30 @@ def gauss_newton(model: MLP, z: Tensor, *, seed: int) -> list[NDArray[np.float32
     return [(sums / (DOCUMENTS * DRAWS)).numpy() for sums in total]
 
 
+def reorder(loop: Loop, hidden: int, order: NDArray[np.int64]) -> None:
+    """Put the units of a hidden layer in another order; the student computes the same function.
+
+    Everything that belongs to a unit moves with it: its row, its bias, its column in the next layer, their masks, the
+    optimiser's moments of them and their averages.
+
+    Args:
+        loop: whose student, optimiser and averages are changed in place.
+        hidden: number of the layer.
+        order: int64 [n_units], a permutation: the unit that stands at each place afterwards.
+    """
+    model, index = loop.model, torch.from_numpy(order)
+    row, column = model.linears[hidden], model.linears[hidden + 1]
+    moves = [(row.weight, 0), (row.bias, 0), (column.weight, 1)]
+    averages = {id(parameter): value for parameter, value in zip(model.parameters(), loop.averaged, strict=True)}
+    tensors = [(model.masks[hidden], 0), (model.masks[hidden + 1], 1)]
+    for parameter, axis in moves:
+        tensors += [(parameter.data, axis), (averages[id(parameter)], axis)]
+        state = loop.optimizer.state[parameter]
+        tensors += [(value, axis) for value in state.values() if value.shape == parameter.shape]
+    for tensor, axis in tensors:
+        tensor.copy_(tensor.index_select(axis, index))
+
+
 class GradualPruning:
     """Prunes every layer of the student in training along a schedule, down to a target cost.
 
@@ -57,7 +82,13 @@ class GradualPruning:
     """
 
     def __init__(
-        self, schedule: CubicSchedule, prices: Prices, target: float, grains: Sequence[int] | None = None
+        self,
+        schedule: CubicSchedule,
+        prices: Prices,
+        target: float,
+        grains: Sequence[int] | None = None,
+        *,
+        by_likeness: bool = True,
     ) -> None:
         """Set up.
 
@@ -66,8 +97,11 @@ class GradualPruning:
             prices: of the network's parts.
             target: cost to reach, in the unit of the prices.
             grains: for each layer, how many neighbouring inputs go together, 1 or 4; None for 1 everywhere.
+            by_likeness: whether hidden units that are read by blocks are first put beside those that matter to the
+                same outputs.
         """
-        self.schedule, self.prices, self.target, self.grains = schedule, prices, target, grains
+        self.schedule, self.prices, self.target = schedule, prices, target
+        self.grains, self.by_likeness = grains, by_likeness
 
     def on_step(self, loop: Loop) -> None:
         """Choose new masks where the schedule says so."""
@@ -77,13 +111,23 @@ class GradualPruning:
         dense = cost(self.prices, [np.ones(mask.shape, np.bool_) for mask in model.masks], self.grains)
         level = self.schedule.level(loop.step, dense, self.target)
         weights = [layer.weight for layer in model.linears]
-        curvatures = gauss_newton(model, loop.data.z, seed=loop.step)
-        scores = saliency([w.detach().numpy() for w in weights], curvatures)
+        scores = self._scores(loop)
+        if loop.step == self.schedule.start and self.by_likeness and self.grains is not None:
+            for number, grain in enumerate(self.grains[1:]):
+                if grain > 1:
+                    order = order_by_likeness(scores[number + 1])
+                    reorder(loop, number, order)
+                    scores[number], scores[number + 1] = scores[number][order], scores[number + 1][:, order]
         kept = select(scores, [mask.numpy() > 0 for mask in model.masks], self.prices, level, self.grains)
         with torch.no_grad():
             for buffer, mask, weight in zip(model.masks, map(Mask, kept), weights, strict=True):
                 buffer.copy_(torch.from_numpy(mask.kept))
                 weight.mul_(buffer)
+
+    def _scores(self, loop: Loop) -> list[NDArray[np.float64]]:
+        """Saliency of every weight of the student as it is."""
+        curvatures = gauss_newton(loop.model, loop.data.z, seed=loop.step)
+        return saliency([layer.weight.detach().numpy() for layer in loop.model.linears], curvatures)
 
     def on_epoch(self, loop: Loop) -> None:
         """Forget the best epoch while the masks still move: it was another network."""
