@@ -164,6 +164,7 @@ NB_MODULE(_native, module) {
         .def("score", score, "X"_a, "out"_a, "n_threads"_a = 1,
              "Score the rows of X into out; returns flags (1: NaN where forbidden, 2: infinity in a feature that is "
              "read).")
-        .def_prop_ro("isa", [](const prunus::Network& self) { return self.isa().name; });
+        .def_prop_ro("isa", [](const prunus::Network& self) { return self.isa().name; })
+        .def_prop_ro("tile", &prunus::Network::tile, "Documents of a full tile.");
     bind_forest(module);
 }

@@ -32,9 +32,10 @@ def samples_of(model: LatencyModel, count: int, seed: int) -> list[Sample]:
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(count):
-        work = work_of(random_network(rng, widest=200))
-        batches = [*tile_sizes(16), 128, 256]
-        found.append(Sample(work, {b: model.call_time_us(work, b, b) for b in batches}, {}, model.anchor_us))
+        work = work_of(random_network(rng, widest=400))
+        tile = model.full_tile(work.widest_pair)
+        batches = [*(n for n in tile_sizes(16) if n <= tile), 128, 256]
+        found.append(Sample(work, tile, {b: model.call_time_us(work, b, b) for b in batches}, {}, model.anchor_us))
     return found
 
 
@@ -122,7 +123,7 @@ def test_a_call_is_the_sum_of_its_tiles(batch: int) -> None:
     cut = model.tiles_of(batch)
     assert sum(tile.documents * n for _, tile, n in cut) >= batch
     assert sum(tile.documents * n for name, tile, n in cut if name in ("64", "full")) == batch - batch % 64
-    work = work_of(random_network(np.random.default_rng(2)))
+    work = work_of(random_network(np.random.default_rng(2), widest=100))
     shares = {"1": 0.25, "16": 0.25, "32": 0.6, "48": 0.8, "64": 1.0, "full": 1.0}
     terms = network_terms(work, Tile(64, 4, 16), CACHES)
     tile = sum(TILE.get(name, 0) * value for name, value in terms.items())
@@ -212,6 +213,13 @@ def test_time_call_counts_what_it_calls() -> None:
     short = time_call(lambda: sum(range(200)), seconds=0.05)
     long = time_call(lambda: sum(range(20_000)), seconds=0.05)
     assert 10 < long / short < 1000
+
+
+def test_wide_networks_run_in_tiles_of_half_the_size() -> None:
+    """From the bound that the calibration found, and not below it."""
+    model = round_numbers()
+    assert [n for _, _, n in model.tiles_of(128, 479)] == [1.0, 1.0]
+    assert [(tile.documents, n) for _, tile, n in model.tiles_of(100, 480)] == [(32, 1.0), (32, 2.0), (4, 1.0)]
 
 
 def test_layers_are_priced_one_by_one() -> None:

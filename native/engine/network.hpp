@@ -69,6 +69,7 @@ class Network {
 
     uint32_t features() const noexcept { return packed_.features; }
     const Isa& isa() const noexcept { return isa_; }
+    size_t tile() const noexcept { return static_cast<size_t>(packed_.tile) * isa_.lanes; }  // documents of a full tile
 
   private:
     size_t scratch_floats() const noexcept;

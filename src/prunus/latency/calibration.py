@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +14,7 @@ from prunus.errors import CalibrationError
 from prunus.extras import need
 from prunus.latency.clock import scorer_of, time_against_anchor
 from prunus.latency.key import data_caches, machine_key
-from prunus.latency.model import FULL, LatencyModel, priced, region, tile_of
+from prunus.latency.model import FULL, HALF, LatencyModel, priced, region, tile_of
 from prunus.latency.networks import random_network
 from prunus.latency.samples import POOL_BYTES, Sample, collect, tile_sizes
 from prunus.latency.terms import Terms, fetch_terms, network_terms
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 LEAST_NETWORKS: Final = 40
 """Networks that a calibration times however short it is: there are about 30 prices to fit for each size of tile."""
+
+LEAST_WIDE: Final = 10
+"""Networks of smaller tiles that a calibration must have met to price those tiles."""
 
 HELD_OUT: Final = 4
 """One network in so many is held out to see how large the errors are, before all of them make the model."""
@@ -83,37 +87,46 @@ def fit(samples: Sequence[Sample], *, call_in_anchors: float) -> LatencyModel:
             cells.setdefault(region(stored, batch, trial.lanes), []).append(abs(got / us - 1.0))
     errors = {name: float(np.quantile(e, 0.9)) for name, e in sorted(cells.items()) if len(e) >= LEAST_IN_REGION}
     overall = float(np.quantile([e for cell in cells.values() for e in cell], 0.9))
-    model = _fit(samples, call_in_anchors)
-    return LatencyModel(
-        model.key, model.lanes, model.call_us, model.tiles, model.fetch, overall, model.anchor_us, errors
-    )
+    return replace(_fit(samples, call_in_anchors), error=overall, errors=errors)
 
 
 def _fit(samples: Sequence[Sample], call_in_anchors: float) -> LatencyModel:
     lanes = _native.lanes(choose_isa())
     caches = data_caches()
     anchor_us = float(np.median([s.anchor_us for s in samples]))
-    full, fetch = _fit_full(samples, tile_of(4 * lanes, lanes), caches, anchor_us)
-    tiles = {FULL: full}
+    tiles: dict[str, Terms] = {}
+    tiles[FULL], fetch = _fit_full(samples, tile_of(4 * lanes, lanes), caches, anchor_us)
+    wide = [s.work.widest_pair for s in samples if s.tile < 4 * lanes]
+    halved_from = float("inf")
+    if len(wide) >= LEAST_WIDE:
+        narrow = [s.work.widest_pair for s in samples if s.tile == 4 * lanes]
+        halved_from = (max(narrow) + min(wide)) / 2
+        tiles[HALF], _ = _fit_full(samples, tile_of(2 * lanes, lanes), caches, anchor_us)
     for size in tile_sizes(lanes):
         tile = tile_of(size, lanes)
-        terms = [network_terms(s.work, tile, caches) for s in samples]
-        near = [priced(fetch, fetch_terms(s.work, size, size, caches)) for s in samples]
-        us = [s.call_us[size] * anchor_us / s.anchor_us - lines for s, lines in zip(samples, near, strict=True)]
+        own = [s for s in samples if size <= s.tile]
+        terms = [network_terms(s.work, tile, caches) for s in own]
+        near = [priced(fetch, fetch_terms(s.work, size, size, caches)) for s in own]
+        us = [s.call_us[size] * anchor_us / s.anchor_us - lines for s, lines in zip(own, near, strict=True)]
         tiles[str(size)] = least_squares(terms, us)
-    return LatencyModel(machine_key(), lanes, call_in_anchors * anchor_us, tiles, fetch, 0.0, anchor_us)
+    return LatencyModel(machine_key(), lanes, call_in_anchors * anchor_us, halved_from, tiles, fetch, 0.0, anchor_us)
 
 
 def _fit_full(samples: Sequence[Sample], tile: Tile, caches: Caches, anchor_us: float) -> tuple[Terms, Terms]:
     """Fit what a call of many tiles takes beyond a call of one: prices of a full tile, and of lines from afar."""
     rows: list[Terms] = []
     us: list[float] = []
+    lines_of = fetch_terms(samples[0].work, 1, 1, caches)
     for s in samples:
+        if s.tile != tile.documents:
+            continue
         terms = network_terms(s.work, tile, caches)
         near = fetch_terms(s.work, tile.documents, tile.documents, caches)
         timed = [(batch, call, batch) for batch, call in s.call_us.items() if batch > tile.documents]
         timed += [(batch, call, POOL_BYTES // s.work.row_bytes) for batch, call in s.stream_us.items()]
         for batch, call, cycle in timed:
+            if batch % tile.documents:
+                continue
             lines = fetch_terms(s.work, batch, cycle, caches)
             more = {name: (batch // tile.documents - 1) * count for name, count in terms.items()}
             rows.append(more | {name: count - near[name] for name, count in lines.items()})
@@ -123,7 +136,6 @@ def _fit_full(samples: Sequence[Sample], tile: Tile, caches: Caches, anchor_us: 
         msg = "the machine was too busy to be measured: calls of more documents took less time; calibrate again"
         raise CalibrationError(msg)
     prices = least_squares([rows[i] for i in good], [us[i] for i in good])
-    lines_of = fetch_terms(samples[0].work, 1, 1, caches)
     fetch = {name: price for name, price in prices.items() if name in lines_of}
     return {name: price for name, price in prices.items() if name not in lines_of}, fetch
 

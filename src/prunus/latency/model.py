@@ -1,6 +1,7 @@
 """The time model: prices of what a network does, from which the time of any network follows.
 
-A call of n documents runs n // F full tiles of F documents and one smaller tile for the rest. With x_t(network) the
+A call of n documents runs n // F full tiles of F documents and one smaller tile for the rest; F is four vectors, or two
+where activations would not stay near the first cache. With x_t(network) the
 counted terms of a tile of t documents (:mod:`prunus.latency.terms`) and c_t their fitted prices, all of them 0 or more,
 
     T(n) = c_n x_n                                                  n <= F: a call of one tile, the call included
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
     from prunus.engine.network import InputStage, Layer, Network, NetworkShape
 
-FULL = "full"
-"""Name of the prices of a full tile that is not the first of its call."""
+FULL, HALF = "full", "half"
+"""Names of the prices of a full tile that is not the first of its call, of four vectors and (in wide networks) of two."""
 
 SIZES = (2_000, 20_000)
 """Stored weights where one region of the error bars ends and the next begins."""
@@ -60,7 +61,8 @@ class LatencyModel:
         key: hash of the CPU, caches, instruction set and engine that it was measured on.
         lanes: documents in a vector.
         call_us: of a call of no documents.
-        tiles: documents -> term -> us: of a call of that many documents; and :data:`FULL`.
+        halved_from: widest pair (:attr:`Work.widest_pair`) from which full tiles are of two vectors.
+        tiles: documents -> term -> us: of a call of that many documents; and :data:`FULL` and :data:`HALF`.
         fetch: us of a cache line of raw features from beyond each cache.
         error: 90 % quantile of the relative error on networks held out of the fit.
         errors: the same by region, see :func:`region`.
@@ -70,39 +72,38 @@ class LatencyModel:
     key: str
     lanes: int
     call_us: float
+    halved_from: float
     tiles: dict[str, Terms]
     fetch: Terms
     error: float
     anchor_us: float
     errors: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def full_tile(self) -> int:
-        """Documents of a full tile."""
-        return 4 * self.lanes
+    def full_tile(self, widest_pair: int = 0) -> int:
+        """Documents of a full tile of a network."""
+        return (4 if widest_pair < self.halved_from else 2) * self.lanes
 
-    def _sizes(self) -> list[int]:
-        return sorted(int(name) for name in self.tiles if name != FULL)
-
-    def tiles_of(self, batch: int) -> list[tuple[str, Tile, float]]:
+    def tiles_of(self, batch: int, widest_pair: int = 0) -> list[tuple[str, Tile, float]]:
         """Cut a call: which prices, at which size of tile, how many times.
 
         Args:
             batch: documents in the call.
+            widest_pair: of the network.
 
         Returns:
             Name of the prices, tile and count; a call of several tiles pays the call once, so ``call_us`` comes off
             the last one where that is a call's own prices.
         """
-        full = self.full_tile
+        full = self.full_tile(widest_pair)
         n_full, rest = divmod(batch, full)
         found = []
         if n_full:
             found.append((str(full), self._tile(full), 1.0))
         if n_full > 1:
-            found.append((FULL, self._tile(full), n_full - 1.0))
+            found.append((FULL if full == 4 * self.lanes else HALF, self._tile(full), n_full - 1.0))
         if rest:
-            size = next(size for size in self._sizes() if size >= rest)
+            sizes = sorted(int(name) for name in self.tiles if name.isdigit())
+            size = next(size for size in sizes if size >= rest)
             found.append((str(size), self._tile(size), 1.0))
         return found
 
@@ -119,10 +120,10 @@ class LatencyModel:
         """
         caches = data_caches()
         total = 0.0
-        cut = self.tiles_of(batch)
+        cut = self.tiles_of(batch, work.widest_pair)
         for prices, tile, count in cut:
             total += count * priced(self.tiles[prices], network_terms(work, tile, caches))
-        if len(cut) > 1 and batch % self.full_tile:
+        if len(cut) > 1 and batch % self.full_tile(work.widest_pair):
             total -= self.call_us
         return total + priced(self.fetch, fetch_terms(work, batch, cycle, caches))
 
@@ -148,7 +149,7 @@ class LatencyModel:
             batch: documents in a call.
         """
         caches = data_caches()
-        cut = self.tiles_of(batch)
+        cut = self.tiles_of(batch, layer.n_inputs + layer.n_outputs)
         return sum(n * priced(self.tiles[name], alone_terms(layer, tile, caches)) for name, tile, n in cut) / batch
 
     def prices(

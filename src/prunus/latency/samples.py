@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from prunus.engine.network import Network
     from prunus.engine.scorer import RankScorer
 
 SECONDS_EACH: Final = 1.6e-3
@@ -43,12 +42,14 @@ class Sample:
 
     Attributes:
         work: the network.
+        tile: documents of its full tiles, as the engine says.
         call_us: documents in a call -> us of the call, the same documents every time.
         stream_us: the same, documents that come from memory.
         anchor_us: us of a call of the anchor meanwhile; the times above are what they were at this speed.
     """
 
     work: Work
+    tile: int
     call_us: dict[int, float]
     stream_us: dict[int, float]
     anchor_us: float
@@ -63,23 +64,27 @@ def tile_sizes(lanes: int) -> tuple[int, ...]:
     return tuple(sorted({1, 2, 4, lanes // 2, lanes, 2 * lanes, 3 * lanes, 4 * lanes} - {0}))
 
 
+def full_tile(scorer: RankScorer) -> int:
+    """Documents of a full tile of this network: wide ones have smaller tiles."""
+    return scorer._native.tile  # noqa: SLF001 - the engine knows its own tiles
+
+
 def document_pool() -> NDArray[np.float32]:
     """float32, positive values over several orders of magnitude: more of them than the caches hold."""
     block = np.exp(np.random.default_rng(7).standard_normal(1 << 18, np.float32))
     return np.resize(block, POOL_BYTES // 4)
 
 
-def measure(network: Network, batches: list[int], streams: list[int], pool: NDArray[np.float32]) -> Sample:
+def measure(scorer: RankScorer, batches: list[int], streams: list[int], pool: NDArray[np.float32]) -> Sample:
     """Time a network.
 
     Args:
-        network: to time.
+        scorer: of the network.
         batches: documents in a call that reads the same documents every time.
         streams: documents in a call that reads documents from memory.
         pool: float32, values to cut documents from.
     """
-    scorer = scorer_of(network)
-    n_features = network.n_features
+    network, n_features = scorer.network, scorer.network.n_features
     X = pool[: max(*batches, *streams, 1) * n_features].reshape(-1, n_features)
     out = np.empty(len(X), np.float32)
     call_us, anchors = {}, []
@@ -97,6 +102,7 @@ def measure(network: Network, batches: list[int], streams: list[int], pool: NDAr
     speed = float(np.median(anchors))
     return Sample(
         work_of(network),
+        full_tile(scorer),
         {batch: us * speed for batch, us in call_us.items()},
         {batch: us * speed for batch, us in stream_us.items()},
         speed,
@@ -129,8 +135,10 @@ def collect(
         stored = sum(layer.stored for layer in network.shape.layers)
         many = full * round(log_uniform(rng, 3, MOST_DOCUMENTS / full))
         heavy = stored > HEAVY
-        batches = [*tile_sizes(lanes), 2 * full] + ([] if heavy else [4 * full, many])
-        samples.append(measure(network, batches, [] if heavy or len(samples) % 2 else [2 * full], pool))
+        scorer = scorer_of(network)
+        batches = [*(n for n in tile_sizes(lanes) if n <= full_tile(scorer)), full, 2 * full]
+        batches += [] if heavy else [4 * full, many]
+        samples.append(measure(scorer, sorted(set(batches)), [] if heavy or len(samples) % 2 else [2 * full], pool))
         if progress is not None:
             progress(min(spent / seconds, 1.0))
     return samples

@@ -87,6 +87,11 @@ class Work(NamedTuple):
         """Bytes of a document's raw features."""
         return 4 * self.shape.n_features
 
+    @property
+    def widest_pair(self) -> int:
+        """Most inputs and outputs of a layer together: the engine cuts wide networks into smaller tiles."""
+        return max(layer.n_inputs + layer.n_outputs for layer in self.shape.layers)
+
 
 class Tile(NamedTuple):
     """A size of tile.
