@@ -254,7 +254,7 @@ def test_a_calibration_orders_networks_by_their_time() -> None:
         network, batch = random_network(rng, widest=300), min(random_batch(rng), 1000)
         X = np.exp(rng.standard_normal((batch, network.n_features), np.float32))
         score = scorer_of(network).score
-        us, anchor = time_against_anchor(lambda score=score, X=X: score(X), seconds=0.02)
+        us, anchor = time_against_anchor(partial(score, X), seconds=0.02)
         measured.append(us / anchor / batch)
         predicted.append(model.predict(network, batch).us_per_doc)
         calls = [model.predict(network, n).us_per_doc * n for n in (1, 16, 64, 128, 1000)]
