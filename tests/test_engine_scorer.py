@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,8 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine_networks import make_network, make_rows, names, table_network
+from ensembles import ALL_MISSING, make_ensemble
 from prunus import _native
 from prunus.data.ranking import Schema
+from prunus.engine import ensemble_reference
 from prunus.engine.network import Activation, Dense, InputStage, Network, SlotKind, Sparse
 from prunus.engine.scorer import RankScorer, choose_isa
 from prunus.errors import (
@@ -40,8 +43,17 @@ def network():
 
 
 @pytest.fixture
-def scorer(network):
-    """Its scorer; feature 3 and up may be missing."""
+def trees():
+    """Trees of every kind of node that read the even ones of 30 features."""
+    small = make_ensemble(np.random.default_rng(3), (9, 20, 1, 33), 15, missing=ALL_MISSING, categorical=0.2)
+    return replace(small, n_features=30, feature=2 * small.feature)
+
+
+@pytest.fixture(params=["network", "trees"])
+def scorer(request, network, trees):
+    """A scorer of either kind of model; feature 3 and up may be missing in the network, all in the trees."""
+    if request.param == "trees":
+        return RankScorer(trees, names(trees, np.full(30, True)), metadata={"teacher": "t"})
     return RankScorer(network, names(network, np.arange(30) >= 3), metadata={"teacher": "t"})
 
 
@@ -177,10 +189,10 @@ def test_a_wrong_number_of_threads_is_refused(scorer, X, n_threads):
             scorer.score(documents, n_threads=n_threads)
 
 
-def test_forbidden_values_are_named(scorer, X):
+def test_forbidden_values_are_named(network, X):
     """The error of a bad value names feature and row; values in features that are not read do not matter."""
-    read = [int(f) for f in scorer.network.features_read]
-    strict = RankScorer(scorer.network, names(scorer.network))
+    read = [int(f) for f in network.features_read]
+    strict = RankScorer(network, names(network))
     unread = next(f for f in range(30) if f not in read)
     X[:, unread] = np.inf
     scores = strict.score(X)
@@ -232,7 +244,7 @@ def test_narrow_scores_the_same(scorer, X):
     """A narrow scorer takes only the columns that are read and gives the same bits."""
     narrow = scorer.narrow()
     assert narrow.schema.feature_names == scorer.features_used
-    columns = np.ascontiguousarray(X[:, scorer.network.features_read])
+    columns = np.ascontiguousarray(X[:, scorer.model.features_read])
     np.testing.assert_array_equal(narrow.score(columns), scorer.score(X))
     assert narrow.metadata == scorer.metadata
 
@@ -243,7 +255,7 @@ def test_pickle_keeps_everything(scorer, X):
     np.testing.assert_array_equal(again.score(X), scorer.score(X))
     assert (again.schema, again.metadata, again.isa) == (scorer.schema, scorer.metadata, scorer.isa)
     last = _native.isas()[-1]
-    forced = RankScorer(scorer.network, scorer.schema, isa=last)
+    forced = RankScorer(scorer.model, scorer.schema, isa=last)
     assert pickle.loads(pickle.dumps(forced)).isa == last  # noqa: S301 - our own bytes
 
 
@@ -275,15 +287,74 @@ def test_many_threads_share_one_scorer(scorer, X):
 
 
 def test_repr_says_what_it_is(scorer):
-    """The repr names features, weights and instruction set."""
+    """The repr names features, weights or trees, and instruction set."""
     assert repr(scorer).startswith(f"RankScorer({len(scorer.features_used)} of 30 features read, ")
     assert repr(scorer).endswith(f"{scorer.isa})")
 
 
 def test_the_schema_must_fit(network):
     """A schema of another width is refused."""
-    with pytest.raises(SchemaError, match="29 features for a network of 30"):
+    with pytest.raises(SchemaError, match="29 features for a model of 30"):
         RankScorer(network, Schema(tuple(f"f{i}" for i in range(29))))
+
+
+def test_trees_take_missing_values_and_infinities(trees, X):
+    """Trees score NaN and infinities in every feature as their twin does; a schema that forbids NaN does not fit them."""
+    X[::2, ::3] = np.nan
+    X[::3, 1::4] = np.inf
+    X[1::3, ::5] = -np.inf
+    scorer = RankScorer(trees, names(trees, np.full(30, True)))
+    np.testing.assert_array_equal(scorer.leaves(X), ensemble_reference.leaves(trees, X))
+    np.testing.assert_allclose(scorer.score(X), ensemble_reference.score(trees, X), rtol=2e-5, atol=2e-5)
+    with pytest.raises(SchemaError, match="forbids missing values in 1 features \\('f7'\\)"):
+        RankScorer(trees, names(trees, np.arange(30) != 7))
+
+
+def test_leaves_of_any_documents(trees, X):
+    """Leaves are int32, by document and tree; arrays of other types, single rows and frames are taken as by score."""
+    scorer = RankScorer(trees, names(trees, np.full(30, True)))
+    expected = ensemble_reference.leaves(trees, X)
+    found = scorer.leaves(X)
+    assert found.dtype == np.int32
+    for same in (X, X.astype(np.float64), np.asfortranarray(X), pd.DataFrame(X, columns=[f"f{i}" for i in range(30)])):
+        np.testing.assert_array_equal(scorer.leaves(same), expected)
+    np.testing.assert_array_equal(scorer.leaves(X[7]), expected[7:8])
+    assert scorer.leaves(X[:0]).shape == (0, 4)
+    with pytest.raises(SchemaError, match=r"expected \[n_docs, 30\]"):
+        scorer.leaves(X[:, :29])
+
+
+def test_each_kind_of_model_says_what_it_is_not(network, trees):
+    """A scorer of trees has no network, and one of a network has no leaves; both have a model."""
+    ours, theirs = RankScorer(network, names(network)), RankScorer(trees, names(trees, np.full(30, True)))
+    assert (ours.model, ours.network, theirs.model) == (network, network, trees)
+    with pytest.raises(NetworkError, match=r"an ensemble of 4 trees; expected a network: take scorer\.model"):
+        _ = theirs.network
+    with pytest.raises(NetworkError, match="a network, which has no leaves"):
+        ours.leaves(np.zeros((1, 30), np.float32))
+    assert "4 trees" in repr(theirs)
+
+
+def test_trees_of_one_leaf_score(X):
+    """Trees that read nothing give their constant to arrays, and to frames of any columns; they narrow to one column."""
+    alone = make_ensemble(np.random.default_rng(0), (1, 1), 30, base=0.5)
+    scorer = RankScorer(alone, names(alone, np.full(30, True)))
+    expected = np.full(50, 0.5 + alone.value.sum(), np.float32)
+    assert scorer.features_used == ()
+    for documents in (X, pd.DataFrame({"other": X[:, 0]}), pl.DataFrame({"a": X[:, 0]}), pa.table({"a": X[:, 0]})):
+        np.testing.assert_array_equal(scorer.score(documents), expected)
+    np.testing.assert_array_equal(scorer.narrow().score(X[:, :1]), expected)
+
+
+def test_trees_and_networks_are_swapped(network, trees, X):
+    """A scorer of a network goes on with trees, and back."""
+    scorer = RankScorer(network, names(network, np.full(30, True)))
+    other = RankScorer(trees, names(trees, np.full(30, True)))
+    first = scorer.score(X)
+    scorer.swap(other)
+    np.testing.assert_array_equal(scorer.score(X), other.score(X))
+    scorer.swap(RankScorer(network, names(network, np.full(30, True))))
+    np.testing.assert_array_equal(scorer.score(X), first)
 
 
 def test_an_unknown_instruction_set_is_refused(network):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -18,11 +17,12 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model_files import forge, forge_outer, load_bytes, parts_of
 from prunus.data.ranking import Schema
 from prunus.engine import file as model_file
 from prunus.engine.disk import write_atomically
 from prunus.engine.file import check_rows, codec_of, load, read_header, save, to_bytes
-from prunus.engine.header import FORMAT_VERSION, MAX_HEADER_BYTES, OLDEST_VERSION, sign
+from prunus.engine.header import FORMAT_VERSION, MAX_HEADER_BYTES, OLDEST_VERSION
 from prunus.engine.network import Activation, BlockInt8, Dense, DenseInt8, InputStage, Network, SlotKind, Sparse
 from prunus.engine.network_codec import NUMPY
 from prunus.errors import InstructionSetError, ModelFileError, ModelVersionError, NetworkError, OutputError, SchemaError
@@ -83,35 +83,6 @@ def known_network():
 def content():
     """Give the bytes of a small model file."""
     return to_bytes(*known_network(), metadata={"teacher": "ranker.txt"})
-
-
-def parts_of(content):
-    """Take a file apart: (tensors, the header of prunus)."""
-    length = struct.unpack("<Q", content[:8])[0]
-    outer = json.loads(content[8 : 8 + length])
-    return safetensors.numpy.load(content), json.loads(outer["__metadata__"]["prunus"])
-
-
-def forge(content, tensors=None, header=None):
-    """Put a file together again with some tensors and header fields replaced (None removes), and sign it."""
-    old_tensors, old_header = parts_of(content)
-    new_tensors = {name: value for name, value in (old_tensors | (tensors or {})).items() if value is not None}
-    new_header = {key: value for key, value in (old_header | (header or {})).items() if value is not None}
-    new_header["sha256"] = new_header.pop("sha256", "0" * 64)
-    text = json.dumps(new_header, separators=(",", ":"), ensure_ascii=False)
-    return sign(safetensors.numpy.save(new_tensors, {"prunus": text}))
-
-
-def forge_outer(content, change):
-    """Let a function change safetensors' own header, and sign what comes out; the data stay as they are."""
-    length = struct.unpack("<Q", content[:8])[0]
-    outer = json.loads(content[8 : 8 + length])
-    changed = change(outer)
-    text = changed if isinstance(changed, bytes) else json.dumps(outer, separators=(",", ":")).encode()
-    forged = struct.pack("<Q", len(text)) + text + content[8 + length :]
-    with contextlib.suppress(ModelFileError):  # where the change leaves no checksum, or two, there is none to set
-        forged = sign(forged)
-    return forged
 
 
 def same_network(left, right):
@@ -270,12 +241,6 @@ def test_scores_that_float32_cannot_repeat_are_not_written(tmp_path):
 
 
 # ---- damaged files
-
-
-def load_bytes(path, content):
-    """Write bytes and load them; only ModelFileError may come out."""
-    path.write_bytes(content)
-    return load(path)
 
 
 def test_every_flipped_byte_is_found(tmp_path, content):

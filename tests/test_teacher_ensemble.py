@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from prunus.data.ranking import Schema
 from prunus.engine import ensemble_reference
+from prunus.engine.scorer import RankScorer
 from random_forests import LIBRARIES, hard_rows, random_teacher
 
 if TYPE_CHECKING:
@@ -20,12 +22,16 @@ def check(teacher: TreeTeacher, seed: int, n_rows: int) -> None:
     """Hold a model to the law, on hard rows."""
     ensemble = teacher.ensemble()
     X = hard_rows(teacher, n_rows, np.random.default_rng(seed))
-    expected, found = teacher.leaves(X), ensemble_reference.leaves(ensemble, X)
-    wrong = np.argwhere(expected != found)
-    assert not len(wrong), f"{teacher.path}: {len(wrong)} leaves differ, first at row and tree {wrong[0]}"
-    scores = teacher.score(X)
-    error = np.abs(ensemble_reference.score(ensemble, X) - scores) / np.maximum(1, np.abs(scores))
-    assert error.max() <= 2e-5, f"{teacher.path}: a score is off by {error.max()}"
+    scorer = RankScorer(ensemble, Schema(teacher.feature_names, (True,) * teacher.n_features))
+    expected, expected_scores = teacher.leaves(X), teacher.score(X)
+    for engine, leaves, scores in (
+        ("twin", ensemble_reference.leaves(ensemble, X), ensemble_reference.score(ensemble, X)),
+        (scorer.isa, scorer.leaves(X), scorer.score(X)),
+    ):
+        wrong = np.argwhere(expected != leaves)
+        assert not len(wrong), f"{teacher.path} ({engine}): {len(wrong)} leaves differ, first at {wrong[0]}"
+        error = np.abs(scores - expected_scores) / np.maximum(1, np.abs(expected_scores))
+        assert error.max() <= 2e-5, f"{teacher.path} ({engine}): a score is off by {error.max()}"
 
 
 @pytest.mark.parametrize("part", range(10))

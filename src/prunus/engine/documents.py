@@ -88,7 +88,8 @@ def _from_frame(schema: Schema, read: Sequence[int], frame: Frame) -> NDArray[np
         msg = f"column {repeated[0]!r} stands {names.count(repeated[0])} times in the frame; expected it once"
         raise ColumnError(msg)
     columns = [(f, _column(frame, schema.feature_names[f])) for f in read]
-    matrix = np.zeros((len(columns[0][1]), schema.n_features), np.float32)
+    n_docs = len(columns[0][1]) if columns else len(frame)  # trees of one leaf read nothing
+    matrix = np.zeros((n_docs, schema.n_features), np.float32)
     for feature, column in columns:
         matrix[:, feature] = column
     return matrix

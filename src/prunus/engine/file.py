@@ -18,6 +18,7 @@ from safetensors.numpy import save as tensors_to_bytes
 from prunus.data.ranking import Schema
 from prunus.engine.codec import CHECK_ROWS, widen
 from prunus.engine.disk import write_atomically
+from prunus.engine.ensemble_codec import EnsembleCodec
 from prunus.engine.header import (
     FORMAT_VERSION,
     KEYS,
@@ -47,7 +48,7 @@ __all__ = ["CHECK_ROWS", "check_rows", "codec_of", "load", "read_header", "save"
 KINDS = ("ranker",)
 """Kinds of model that can be written and loaded."""
 
-CODECS: tuple[Codec[Any], ...] = (NetworkCodec(),)
+CODECS: tuple[Codec[Any], ...] = (NetworkCodec(), EnsembleCodec())
 """One for each class of model that a ranker can be."""
 
 

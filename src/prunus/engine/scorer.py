@@ -1,4 +1,4 @@
-"""What scores documents in a service: a network on the best instruction set of this CPU, and the schema it is for."""
+"""What scores documents in a service: a model on the best instruction set of this CPU, and the schema it is for."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import numpy as np
 from prunus import _native
 from prunus.data.ranking import Schema
 from prunus.engine.documents import checked_out, to_matrix
+from prunus.engine.ensemble import ARRAYS, Ensemble
 from prunus.engine.network import BlockInt8, Dense, DenseInt8, Sparse
-from prunus.errors import DataError, InstructionSetError, NetworkError, SchemaError
+from prunus.errors import DataError, EnsembleError, InstructionSetError, NetworkError, SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
+    from prunus.engine.codec import Model
     from prunus.engine.documents import Frame
     from prunus.engine.network import Layer, Network
 
@@ -87,64 +89,98 @@ def _pack(network: Network, schema: Schema, isa: str) -> _native.Network:
         raise NetworkError(msg) from error
 
 
+def _plant(ensemble: Ensemble, schema: Schema, isa: str) -> _native.Forest:
+    forbidden = [name for name, allowed in zip(schema.feature_names, schema.allow_missing, strict=True) if not allowed]
+    if forbidden:
+        msg = (
+            f"the schema forbids missing values in {len(forbidden)} features ({forbidden[0]!r}); expected none: trees"
+            " take NaN as they were trained to, so let allow_missing be true"
+        )
+        raise SchemaError(msg)
+    try:
+        return _native.Forest(
+            n_features=ensemble.n_features,
+            base=ensemble.base,
+            **{name: getattr(ensemble, name) for name in ARRAYS},
+            isa=isa,
+        )
+    except ValueError as error:
+        msg = f"the engine cannot run this ensemble: {error}"
+        raise EnsembleError(msg) from error
+
+
 class _Live:
     """One whole model as a call sees it; :meth:`RankScorer.swap` replaces the reference to it, never a part of it."""
 
-    __slots__ = ("asked_isa", "metadata", "native", "network", "read", "run", "schema")
+    __slots__ = ("asked_isa", "metadata", "model", "native", "read", "run", "schema")
 
-    def __init__(self, network: Network, schema: Schema, metadata: dict[str, Any], asked_isa: str | None) -> None:
-        self.network = network
+    def __init__(self, model: Model, schema: Schema, metadata: dict[str, Any], asked_isa: str | None) -> None:
+        self.model = model
         self.schema = schema
         self.metadata = metadata
         self.asked_isa = asked_isa
-        self.native = _pack(network, schema, choose_isa(asked_isa))
+        isa = choose_isa(asked_isa)
+        self.native = _plant(model, schema, isa) if isinstance(model, Ensemble) else _pack(model, schema, isa)
         self.run = self.native.score
-        self.read = tuple(int(f) for f in network.features_read)
+        self.read = tuple(int(f) for f in model.features_read)
 
 
 class RankScorer:
-    """Scores documents with a network; thread-safe, picklable, usable after a fork, replaceable while it scores.
+    """Scores documents with a model; thread-safe, picklable, usable after a fork, replaceable while it scores.
 
     Args:
-        network: what to run.
-        schema: names and missing-value rules of its features, one for each column of X.
+        model: what to run, a network or an ensemble of trees.
+        schema: names and missing-value rules of its features, one for each column of X. Trees take missing values in
+            every feature.
         metadata: anything to keep beside the model, as read from its file.
         isa: instruction set to use; default ``PRUNUS_ISA`` if set, else the best of this CPU.
 
     Raises:
-        SchemaError: the schema does not fit the network.
-        NetworkError: the engine cannot run the network.
+        SchemaError: the schema does not fit the model.
+        NetworkError: the engine cannot run the model.
         InstructionSetError: the instruction set is not in this build or not on this CPU.
     """
 
     def __init__(
-        self, network: Network, schema: Schema, *, metadata: Mapping[str, Any] | None = None, isa: str | None = None
+        self, model: Model, schema: Schema, *, metadata: Mapping[str, Any] | None = None, isa: str | None = None
     ) -> None:
-        if schema.n_features != network.n_features:
+        if schema.n_features != model.n_features:
             msg = (
-                f"got a schema of {schema.n_features} features for a network of {network.n_features};"
+                f"got a schema of {schema.n_features} features for a model of {model.n_features};"
                 " expected one name for each column"
             )
             raise SchemaError(msg)
         # The one mutable attribute. Each method reads it once, so that a swap cannot come in between two halves of it.
-        self._live = _Live(network, schema, dict(metadata or {}), isa)
+        self._live = _Live(model, schema, dict(metadata or {}), isa)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The instruction set is chosen anew where the pickle is read, unless one was asked for.
         live = self._live
-        return _restore, (live.network, live.schema, live.metadata, live.asked_isa)
+        return _restore, (live.model, live.schema, live.metadata, live.asked_isa)
 
     def __repr__(self) -> str:
         live = self._live
-        return (
-            f"RankScorer({len(live.read)} of {live.schema.n_features} features read,"
-            f" {live.network.nonzeros} weights, {live.native.isa})"
-        )
+        model = live.model
+        what = f"{model.n_trees} trees" if isinstance(model, Ensemble) else f"{model.nonzeros} weights"
+        return f"RankScorer({len(live.read)} of {live.schema.n_features} features read, {what}, {live.native.isa})"
+
+    @property
+    def model(self) -> Model:
+        """The network or ensemble that scores now."""
+        return self._live.model
 
     @property
     def network(self) -> Network:
-        """The network that scores now."""
-        return self._live.network
+        """The network that scores now.
+
+        Raises:
+            NetworkError: it is an ensemble of trees; see :attr:`model`.
+        """
+        model = self._live.model
+        if isinstance(model, Ensemble):
+            msg = f"the model is an ensemble of {model.n_trees} trees; expected a network: take scorer.model"
+            raise NetworkError(msg)
+        return model
 
     @property
     def schema(self) -> Schema:
@@ -162,7 +198,7 @@ class RankScorer:
         return self._live.native.isa
 
     @property
-    def _native(self) -> _native.Network:
+    def _native(self) -> Any:  # noqa: ANN401 - a Network or a Forest; who asks knows which
         return self._live.native
 
     @property
@@ -174,9 +210,10 @@ class RankScorer:
     def narrow(self) -> RankScorer:
         """Return a scorer of the same scores whose X has only the columns :attr:`features_used`, in that order."""
         live = self._live
-        names = tuple(live.schema.feature_names[f] for f in live.read)
-        schema = Schema(names, tuple(live.schema.allow_missing[f] for f in live.read))
-        return RankScorer(live.network.narrow(), schema, metadata=live.metadata, isa=live.asked_isa)
+        read = live.read or (0,)  # trees of one leaf read nothing, but X has a column
+        names = tuple(live.schema.feature_names[f] for f in read)
+        schema = Schema(names, tuple(live.schema.allow_missing[f] for f in read))
+        return RankScorer(live.model.narrow(), schema, metadata=live.metadata, isa=live.asked_isa)
 
     def swap(self, other: RankScorer) -> None:
         """Replace the model by that of another scorer, at once and whole, while other threads score.
@@ -225,7 +262,7 @@ class RankScorer:
             SchemaError: X has other columns than the model was made for, or ``out`` cannot take the scores.
             ColumnError: X, or a column of the frame, does not hold real numbers.
             MissingValueError: a NaN in a feature that may not be missing.
-            InfiniteValueError: an infinity in a feature that the model reads.
+            InfiniteValueError: an infinity in a feature that a network reads (trees take infinities as numbers).
         """
         live = self._live
         if type(X) is _array_type:
@@ -238,6 +275,29 @@ class RankScorer:
                 live.schema.explain(X, live.read)
             return scores
         return _score_converted(live, X, out, n_threads)
+
+    def leaves(self, X: ArrayLike | Frame) -> NDArray[np.int32]:
+        """Return the leaf that each document reaches in each tree.
+
+        Args:
+            X: as in :meth:`score`.
+
+        Returns:
+            int32 [n_docs, n_trees]: index of the leaf inside its tree, as the library numbers them that the trees came
+            from (see :meth:`prunus.teacher.trees.TreeTeacher.leaves`).
+
+        Raises:
+            NetworkError: the model is a network, which has no leaves.
+            SchemaError, ColumnError: as in :meth:`score`.
+        """
+        live = self._live
+        if not isinstance(live.model, Ensemble) or not isinstance(live.native, _native.Forest):
+            msg = "the model is a network, which has no leaves; expected an ensemble of trees: see scorer.model"
+            raise NetworkError(msg)
+        matrix = to_matrix(live.schema, live.read, X)
+        found = np.empty((len(matrix), live.model.n_trees), np.int32)
+        live.native.leaves(matrix, found)
+        return found
 
     def rank(
         self, X: ArrayLike | Frame, offsets: NDArray[np.integer[Any]] | None = None, k: int | None = None
@@ -303,5 +363,5 @@ def _difference(mine: tuple[str, ...], theirs: tuple[str, ...]) -> str:
     return f"column {column} is {theirs[column]!r} instead of {mine[column]!r}"
 
 
-def _restore(network: Network, schema: Schema, metadata: dict[str, Any], isa: str | None) -> RankScorer:
-    return RankScorer(network, schema, metadata=metadata, isa=isa)
+def _restore(model: Model, schema: Schema, metadata: dict[str, Any], isa: str | None) -> RankScorer:
+    return RankScorer(model, schema, metadata=metadata, isa=isa)
