@@ -250,7 +250,7 @@ def test_what_torch_exports(tmp_path):
 def test_what_bench_writes_for_its_peers():
     """The graphs that bench gives ONNX Runtime, where they have no logarithm and no missing values, are read too."""
     from engine_networks import make_network
-    from prunus.bench.onnx_net import arrays_of, build
+    from prunus.bench.adapters.onnx_net import arrays_of, build
     from prunus.engine.network import SlotKind
 
     network = make_network(np.random.default_rng(1), 12, (9, 5), kinds=(SlotKind.VALUE,), density=0.4)

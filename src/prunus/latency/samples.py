@@ -66,7 +66,7 @@ def tile_sizes(lanes: int) -> tuple[int, ...]:
 
 def full_tile(scorer: RankScorer) -> int:
     """Documents of a full tile of this network: wide ones have smaller tiles."""
-    return scorer._native.tile  # noqa: SLF001 - the engine knows its own tiles
+    return int(scorer._native.tile)  # noqa: SLF001 - the engine knows its own tiles
 
 
 def document_pool() -> NDArray[np.float32]:
