@@ -136,7 +136,10 @@ Network::Network(const Description& description, const Isa& isa)
     uint32_t width = description.slots;
     for (size_t number = 0; number < description.layers.size(); ++number) {
         const LayerDescription& layer = description.layers[number];
-        widest_pair = std::max(widest_pair, width + layer.outputs);
+        // Bytes take a quarter of a row.
+        const bool bytes_follow = number + 1 < description.layers.size() && description.layers[number + 1].int8;
+        widest_pair = std::max(widest_pair, (layer.int8 ? (width + 3) / 4 : width) +
+                                                (bytes_follow ? (layer.outputs + 3) / 4 : layer.outputs));
         width = layer.outputs;
         if (layer.int8) {
             if (number > 0) hand_on_bytes(layers_.back(), description.layers[number - 1], layer);
