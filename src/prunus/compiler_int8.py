@@ -135,7 +135,7 @@ def compile_int8(
         n_features: columns of the raw features.
         inputs: the input stage, one slot for each input of the first layer.
         layers: first to last; the last is float32 and has one output.
-        latency: time model of this CPU, which chooses the kernels of float32 layers.
+        latency: time model of this CPU, which chooses the kernels; without it densities do.
         batch: documents in a call that the kernels are chosen for.
 
     Raises:
@@ -153,5 +153,10 @@ def _layer(part: _Part, latency: LatencyModel | None, batch: int) -> Layer:
         return choose_kernel(part.weight.astype(np.float32), bias, activation, latency, batch)
     scale = part.scale.astype(np.float32)
     dense = DenseInt8(part.weight.astype(np.int8), scale, bias, part.input_scale, 0.0, activation)
-    share = float(fold_any(part.weight != 0, BLOCK).mean())
-    return BlockInt8.from_dense(dense) if part.grain == BLOCK and share < BLOCKS_BELOW else dense
+    if part.grain != BLOCK:
+        return dense
+    blocks = BlockInt8.from_dense(dense)
+    times = [0.0, 0.0] if latency is None else [latency.layer_us(x, batch=batch) for x in (blocks, dense)]
+    if min(times) > 0:
+        return blocks if times[0] < times[1] else dense
+    return blocks if len(blocks.blocks) * BLOCK < BLOCKS_BELOW * dense.weight.size else dense
