@@ -14,9 +14,9 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from headline_models import NOT_FEATURES, smallest_forest
 
 from prunus.bench.run import Contestant, compare
 from prunus.compress.ranker import compress_ranker
@@ -27,14 +27,9 @@ from prunus.engine.file import load, write_atomically
 from prunus.metrics import ndcg
 from prunus.report.ranker import write as write_report
 from prunus.teacher.lambdamart import train_lambdamart
-from prunus.teacher.trees import TreeTeacher, load_trees
-from prunus.verdict import compare as verdict
+from prunus.teacher.trees import load_trees
 from prunus.verdict import paired_interval
 
-NOT_FEATURES = (
-    "timestamp_ms", "user_id", "article_id", "last_article_id",
-    "environment", "device_group", "os", "country", "region", "referrer_type",
-)  # fmt: skip
 TREE_ENGINES = ("lleaves", "tl2cgen", "tl2cgen-c", "lightgbm")
 BATCHES = (1, 20, 128, 1000)
 
@@ -49,36 +44,6 @@ class Talk:
 
     def advance(self, done: float, note: str = "") -> None:
         """Say nothing of small steps."""
-
-
-def smallest_forest(teacher: TreeTeacher, test: Any) -> tuple[TreeTeacher, list[dict[str, Any]]]:  # noqa: ANN401
-    """Find the fewest first trees that are non-inferior to all of them on the test data, in steps of a tree near it.
-
-    Chosen on the test data, in the forest's favour: prunus' own students are chosen on validation data.
-    """
-    of_teacher = ndcg(test.y, teacher.score(test.X), test.offsets)
-    tried: dict[int, bool] = {}
-
-    def passes(n: int) -> bool:
-        if n not in tried:
-            forest = teacher if n == teacher.n_trees else teacher.smaller(n)
-            tried[n] = verdict(
-                of_teacher, ndcg(test.y, forest.score(test.X), test.offsets), clusters=test.users
-            ).non_inferior
-        return tried[n]
-
-    low, high = 1, teacher.n_trees
-    while low < high:
-        middle = (low + high) // 2
-        if passes(middle):
-            high = middle
-        else:
-            low = middle + 1
-    for n in range(max(high - 6, 1), high):  # not quite monotone: look just below
-        if passes(n):
-            high = n
-            break
-    return teacher.smaller(high), [{"trees": n, "non_inferior": ok} for n, ok in sorted(tried.items())]
 
 
 def main() -> None:

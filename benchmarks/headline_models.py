@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prunus.bench.peers import cache_dir
+from prunus.bench.peers import cache_dir, digest
 from prunus.data.reading import read_ranking
 from prunus.data.select import Columns
 from prunus.data.synthetic import generate_ranking
@@ -90,15 +90,21 @@ class RankingSet:
             "upper": found.upper,
         }
 
+    def scores_of(self, path: Path) -> NDArray[np.float64]:
+        """Score the test documents with a forest in its own library; kept beside it, as that takes seconds.
+
+        Args:
+            path: of the forest.
+        """
+        kept = path.with_name(f"{path.stem}-{digest(path.read_bytes(), self.test.X.tobytes())}.npy")
+        if not kept.exists():
+            np.save(kept, load_trees(path).score(self.test.X, n_threads=THREADS))
+        scores: NDArray[np.float64] = np.load(kept)
+        return scores
+
     def of_teacher(self) -> PerQuery:
         """Give the teacher's nDCG@10 of each test query."""
-        if self.name not in _TEACHERS:
-            scores = load_trees(self.teacher).score(self.test.X)
-            _TEACHERS[self.name] = ndcg(self.test.y, scores, self.test.offsets)
-        return _TEACHERS[self.name]
-
-
-_TEACHERS: dict[str, PerQuery] = {}
+        return ndcg(self.test.y, self.scores_of(self.teacher), self.test.offsets)
 
 
 def folder_of(name: str) -> Path:
