@@ -1,19 +1,22 @@
 # make demo    the main job, end to end          make lint    ruff, mypy, clang-format
 # make test    the fast tests                    make long    the long tests
 # make bench   prunus against other scorers      make docs    the command's reference page
+# make bench-peers   once before it: environments of the rivals, models, compiled models (half an hour)
 #
 # Each makes .venv and installs what it needs; a second call finds it there. Variables, with what they stand for:
 #   PYTHON=python3.12                  the interpreter to make .venv with (3.11 or newer; the first found unless said)
 #   TORCH=torch==2.13.0                another build of torch, with pip's own options; README.md: one without CUDA
 #   VENV=.venv-other                   another environment
 #   ARGS="-k engine"                   more options for what is run
+#   GLOBO=../shared/data/globo_ltr     the real set of `make bench`: a folder of train, valid and test.parquet
+#   STUDENTS="generated=a.prunus"      students of `make bench`, as SET=FILE; the first of a set is run by the rivals too
+#   PRUNUS_TREEPROTO=treeproto.cpp     in the environment: a rival that is one C++ file and not ours to ship
 
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 ARGS   ?=
-AGAINST ?= lightgbm,lleaves,tl2cgen,onnxruntime,torch
 
 PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
 PINNED := $(PIP) install --quiet -c constraints.txt
@@ -23,7 +26,7 @@ SOURCES := $(shell find native -type f \( -name "*.cpp" -o -name "*.hpp" -o -nam
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test long lint format bench docs clean
+.PHONY: demo test long lint format bench bench-peers docs clean
 .DELETE_ON_ERROR:
 
 demo: $(RUN)
@@ -46,13 +49,13 @@ format: $(DEV)
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/clang-format -i $(SOURCES)
 
-prunus-demo/ranker.prunus: | $(RUN)
-	$(VENV)/bin/prunus demo
+HEADLINE = $(VENV)/bin/python benchmarks/headline.py $(if $(GLOBO),--globo $(GLOBO)) $(STUDENTS:%=--student %) $(ARGS)
 
-bench: $(RUN) prunus-demo/ranker.prunus
-	mkdir -p out
-	$(VENV)/bin/prunus bench prunus-demo/ranker.prunus --teacher prunus-demo/teacher.txt --against $(AGAINST) \
-		-o out/bench.json $(ARGS)
+bench-peers: $(DEV)
+	$(HEADLINE) --prepare
+
+bench: $(DEV)
+	$(HEADLINE)
 
 docs: $(DEV)
 	$(VENV)/bin/python docs/make_cli.py

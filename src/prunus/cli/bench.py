@@ -12,10 +12,14 @@ from prunus.cli.parts import Files, read
 from prunus.cli.progress import progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
-    from prunus.data.select import Columns
+    from prunus.data.ranking import RankingData
+    from prunus.engine.ensemble import Ensemble
+    from prunus.engine.network import Network
     from prunus.engine.scorer import RankScorer
     from prunus.teacher.trees import TreeTeacher
 
@@ -50,8 +54,10 @@ def bench(
 ) -> None:
     """Time the model beside other engines: one thread, interleaved, median and 99th percentile, quality beside them.
 
-    Engines: lightgbm, lleaves, tl2cgen, tl2cgen-c run the teacher's trees; onnxruntime and torch run our network with its
-    zeros as numbers. One that is not installed gets an environment of its own, once.
+    Engines that run the teacher's trees: lightgbm, xgboost, catboost, lleaves, tl2cgen, tl2cgen-c, treeproto, daal4py,
+    onnxruntime-trees, and prunus-trees, our own. Engines that run our network with its zeros as numbers: onnxruntime,
+    openvino, litert, torch, libxsmm; and in int8 onnxruntime-int8-dynamic, onnxruntime-int8-static, openvino-int8. One that is
+    not installed gets an environment of its own, once.
 
     Example:
       prunus bench out/ranker.prunus --against lightgbm,torch --teacher ranker.txt --data test.parquet -o bench.json
@@ -59,11 +65,9 @@ def bench(
     from prunus.bench.run import against as contestants_of
     from prunus.bench.run import compare
     from prunus.cli.evaluate import check_same_columns
-    from prunus.cli.rank_compress import check_engines
     from prunus.engine.file import load
 
-    engines = options.split_names([against] if against else None)
-    check_engines(engines)
+    engines = options.engines_of(against)
     sizes = parse_batches(batches)
     scorer = load(model)
     trees = None
@@ -75,10 +79,12 @@ def bench(
     contestants_of(engines, model, teacher)
     if data:
         columns = options.columns_of(qid=qid, label=label, where=where)
-        X, qualities = measured_on(data, columns, scorer, trees)
+        rows = read(Files(tuple(data)), columns, scorer.schema.feature_names)
+        X, judge = rows.X, judge_of(rows)
+        qualities = (judge(scorer.score(X)), {} if trees is None else quality_of_trees(rows, trees))
     else:
         talk.say("no --data: the rows are generated, and no quality can stand beside the times")
-        X, qualities = generated_rows(scorer), ({}, {})
+        X, judge, qualities = generated_rows(scorer), None, ({}, {})
     contestants = contestants_of(engines, model, teacher, student=qualities[0], teacher_extra=qualities[1])
     with progress() as bars:
         bars.stage("timing", 1.0)
@@ -88,6 +94,7 @@ def bench(
             sizes,
             seconds=seconds,
             tell=talk.say,
+            judge=judge,
             progress=lambda done, rounds: bars.advance(done / rounds),
         )
     if out is not None:
@@ -132,32 +139,53 @@ def parse_batches(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def measured_on(
-    data: list[str],
-    columns: Columns,
-    scorer: RankScorer,
-    trees: TreeTeacher | None,
-) -> tuple[NDArray[np.float32], tuple[dict[str, Any], dict[str, Any]]]:
-    """Read documents, and rank them with the model and with its teacher."""
+def judge_of(rows: RankingData) -> Callable[[NDArray[Any]], dict[str, Any]]:
+    """Give what maps scores of these documents to their quality."""
     from prunus.metrics import ndcg
 
-    rows = read(Files(tuple(data)), columns, scorer.schema.feature_names)
-    own: dict[str, Any] = {"ndcg@10": ndcg(rows.y, scorer.score(rows.X), rows.offsets, k=10).mean}
-    theirs: dict[str, Any] = {}
-    if trees is not None:
-        theirs = {"ndcg@10": ndcg(rows.y, trees.score_data(rows), rows.offsets, k=10).mean, "trees": trees.n_trees}
-    return rows.X, (own, theirs)
+    return lambda scores: {"ndcg@10": ndcg(rows.y, scores, rows.offsets, k=10).mean}
+
+
+def quality_of_trees(rows: RankingData, trees: TreeTeacher) -> dict[str, Any]:
+    """Rank the documents with the teacher."""
+    return judge_of(rows)(trees.score_data(rows)) | {"trees": trees.n_trees}
 
 
 def generated_rows(scorer: RankScorer) -> NDArray[np.float32]:
-    """Generate rows near the centre of each input, about one scale away: float32 [n, n_features]; 0 where nothing reads."""
+    """Generate rows that take every way through the model: float32 [n, n_features]; 0 where nothing reads."""
+    from prunus.engine.ensemble import Ensemble
+
+    model = scorer.model
+    return rows_for_trees(model) if isinstance(model, Ensemble) else rows_for_network(model)
+
+
+def rows_for_trees(ensemble: Ensemble) -> NDArray[np.float32]:
+    """Draw each feature from its own thresholds, a little moved, or from its codes."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    X = np.zeros((GENERATED_ROWS, ensemble.n_features), np.float32)
+    for feature in np.unique(ensemble.feature):
+        nodes = ensemble.feature == feature
+        if (ensemble.category[nodes] >= 0).any():
+            X[:, feature] = rng.choice(ensemble.set_code, GENERATED_ROWS)
+        else:
+            cuts = ensemble.threshold[nodes]
+            cuts = cuts[np.isfinite(cuts)]
+            width = float(cuts.std()) or 1.0
+            X[:, feature] = rng.choice(cuts, GENERATED_ROWS) + rng.standard_normal(GENERATED_ROWS) * 0.1 * width
+    return X
+
+
+def rows_for_network(network: Network) -> NDArray[np.float32]:
+    """Draw near the centre of each input, about one scale away."""
     import numpy as np
 
     from prunus.engine.network import SlotKind
 
-    stage = scorer.network.inputs
+    stage = network.inputs
     rng = np.random.default_rng(0)
-    X = np.zeros((GENERATED_ROWS, scorer.schema.n_features), np.float32)
+    X = np.zeros((GENERATED_ROWS, network.n_features), np.float32)
     for slot in range(stage.n_slots):
         kind = int(stage.kind[slot])
         if kind not in {SlotKind.VALUE, SlotKind.LOG}:

@@ -48,12 +48,10 @@ def evaluate(
       prunus evaluate out/ranker.prunus test.parquet
       prunus evaluate out/ranker.prunus test.parquet --against ranker.txt --engines lightgbm
     """
-    from prunus.cli.rank_compress import check_engines
     from prunus.engine.file import load
     from prunus.metrics import ndcg
 
-    names = options.split_names([engines])
-    check_engines(names)
+    names = options.engines_of(engines)
     scorer = load(model)
     teacher = None
     if against is not None:

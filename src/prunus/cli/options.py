@@ -94,6 +94,23 @@ def split_names(values: list[str] | None) -> tuple[str, ...]:
     return tuple(name.strip() for value in values or () for name in value.split(",") if name.strip())
 
 
+def engines_of(value: str | None) -> tuple[str, ...]:
+    """Split the names of engines, and check them before any work is done.
+
+    Raises:
+        PeerError: a name is unknown.
+    """
+    from prunus.bench.peers import PEERS
+    from prunus.errors import PeerError
+
+    names = split_names([value] if value else None)
+    unknown = [name for name in names if name not in PEERS]
+    if unknown:
+        msg = f"got the engine {unknown[0]!r}; expected some of {', '.join(PEERS)}"
+        raise PeerError(msg)
+    return names
+
+
 def columns_of(
     *,
     features: list[str] | None = None,

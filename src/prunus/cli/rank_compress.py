@@ -123,8 +123,7 @@ def compress(
     columns = options.columns_of(
         features=features, ignore=ignore, qid=qid, label=label, where=where, user=user, teacher_scores=teacher_scores
     )
-    engines = options.split_names([against])
-    check_engines(engines)
+    engines = options.engines_of(against)
     recipe = make_recipe(
         budget=budget,
         effort=effort.value,
@@ -183,21 +182,6 @@ def refuse_two_teachers(teacher: Path | None) -> None:
     if teacher is not None:
         msg = f"got the teacher {teacher} and --teacher-scores; expected one of them: drop the other"
         raise TeacherError(msg)
-
-
-def check_engines(names: tuple[str, ...]) -> None:
-    """Check the names of engines before any work is done.
-
-    Raises:
-        PeerError: a name is unknown.
-    """
-    from prunus.bench.peers import PEERS
-    from prunus.errors import PeerError
-
-    unknown = [name for name in names if name not in PEERS]
-    if unknown:
-        msg = f"got the engine {unknown[0]!r}; expected some of {', '.join(PEERS)}"
-        raise PeerError(msg)
 
 
 def make_recipe(**settings: Any) -> RankerRecipe:  # noqa: ANN401 - the recipe checks them

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .shared import onnx_session
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -48,12 +50,7 @@ class OnnxRuntime:
         (folder / "model.onnx").write_bytes(build(_arrays(model)))
 
     def __init__(self, model: str) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        path = str(Path(model) / "model.onnx")
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.session = onnx_session(model)
 
     def call(self, batch: int) -> Call:
         """Give the function to time for batches of this size."""

@@ -54,3 +54,12 @@ def compile_library(source: Path, library: Path, *options: str, after: Sequence[
         complaints = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
         msg = f"{compiler} could not compile {source.name}: {complaints[0] if complaints else 'it said nothing'}"
         raise RuntimeError(msg)
+
+
+def onnx_session(model: str) -> Any:  # noqa: ANN401 - onnxruntime is not installed everywhere that this file is read
+    """Open ``model.onnx`` of a folder in ONNX Runtime, on one thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(f"{model}/model.onnx", options, providers=["CPUExecutionProvider"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .regression import as_regression
-from .shared import address
+from .shared import address, onnx_session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -205,12 +205,7 @@ class OnnxRuntimeTrees:
         )
 
     def __init__(self, model: str) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        path = str(Path(model) / "model.onnx")
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.session = onnx_session(model)
 
     def call(self, batch: int) -> Call:
         """Give the function to time for batches of this size."""
