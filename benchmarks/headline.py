@@ -113,7 +113,7 @@ def put_table(rows: Sequence[dict[str, Any]]) -> None:
     batches = sorted({row["batch"] for row in rows})
     labels = list(dict.fromkeys(row["engine"] for row in rows))
     by = {(row["engine"], row["batch"]): row for row in rows}
-    head = f"{'':34}{'nDCG@10':>8} {'verdict':>13} {'minus teacher':>24}" + "".join(f"{f'B={b}':>18}" for b in batches)
+    head = f"{'':36}{'nDCG@10':>8} {'verdict':>13} {'minus teacher':>24}" + "".join(f"{f'B={b}':>18}" for b in batches)
     sys.stdout.write(head + "\n")
     for label in labels:
         row = by[label, batches[0]]
@@ -126,7 +126,7 @@ def put_table(rows: Sequence[dict[str, Any]]) -> None:
             for b in batches
         )
         mark = " (!)" if row.get("wrong") else ""
-        sys.stdout.write(f"{label + mark:34}{quality:>8} {verdict:>13} {interval:>24}{cells}\n")
+        sys.stdout.write(f"{label + mark:36}{quality:>8} {verdict:>13} {interval:>24}{cells}\n")
     sys.stdout.write(
         "us a document, median of the rounds (99th percentile of the calls); (!) its scores are not the model's\n"
     )

@@ -75,7 +75,7 @@ def _run(name: str, what: str, command: list[str], seconds: float) -> None:
         msg = f"{name}: {what} could not be started: {error}"
         raise PeerError(msg) from error
     if done.returncode != 0:
-        lines = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
+        lines = [line.strip() for line in done.stdout.decode(errors="replace").splitlines() if line.strip(" ^~")]
         errors = [line for line in lines if line.startswith("ERROR")] or lines
         msg = f"{name}: {what} failed (exit {done.returncode}): {' | '.join(errors[-2:]) or 'it said nothing'}"
         raise PeerError(msg)

@@ -58,7 +58,7 @@ def write_arrays(model: Path, folder: Path, rows: NDArray[np.float32] | None = N
     from prunus.engine.network import Network
 
     scorer = load(model)
-    if not isinstance(getattr(scorer, "model", scorer.network), Network):
+    if not isinstance(scorer.model, Network):
         msg = f"{model.name} holds an ensemble of trees; expected a network: name engines that run trees, and --teacher"
         raise PeerError(msg)
     path = folder / f"{len(list(folder.iterdir()))}-{model.stem}.npz"
@@ -125,7 +125,7 @@ def _twin(model: Path, X: NDArray[np.float32]) -> NDArray[np.float64]:
     from prunus.engine.file import load
 
     scorer = load(model)
-    loaded = getattr(scorer, "model", scorer.network)
+    loaded = scorer.model
     twin: Any = ensemble_reference.score if isinstance(loaded, Ensemble) else reference.score
     return np.asarray(twin(loaded, X), np.float64)
 
