@@ -162,6 +162,10 @@ Network::Network(const Description& description, const Isa& isa)
     packed_.slots = slots_.data();
     packed_.chunks = chunks_.data();
     packed_.chunk_count = static_cast<uint32_t>(chunks_.size());
+    packed_.lines = lines_.data();
+    packed_.line_count = static_cast<uint32_t>(lines_.size());
+    const uint32_t requests = packed_.line_count * packed_.tile * isa.lanes / 4;
+    packed_.lines_a_slot = (requests + description.slots - 1) / description.slots;
     packed_.layer_count = static_cast<uint32_t>(layers_.size());
     packed_.layers = layers_.data();
     packed_.rows_even = rows[0];
@@ -190,6 +194,17 @@ void Network::pack_inputs(const Description& d, std::vector<uint32_t>& position)
         const bool is_log = d.kind[s] == static_cast<uint8_t>(Kind::log);
         const float center = is_log ? -d.center[s] * d.scale[s] : d.center[s];
         slots_.push_back({raw_row[s], center, d.scale[s], d.lower[s], d.upper[s], d.fill[s]});
+    }
+    for (uint32_t first : groups_) {
+        const uint32_t last = std::min(first + 4, d.features) - 1;
+        if (lines_.empty() || first > lines_.back() + 13) lines_.push_back(first);
+        if (last > lines_.back()) {
+            // The end of the groups so far: moved along while it stays within reach of the one before.
+            if (lines_.size() > 1 && last <= lines_[lines_.size() - 2] + 16)
+                lines_.back() = last;
+            else
+                lines_.push_back(last);
+        }
     }
     const uint32_t group_count = static_cast<uint32_t>(groups_.size());
     uint32_t place = 0;

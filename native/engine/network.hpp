@@ -89,6 +89,7 @@ class Network {
     std::vector<uint32_t> groups_;
     std::vector<Slot> slots_;
     std::vector<Chunk> chunks_;
+    std::vector<uint32_t> lines_;
     std::vector<Layer> layers_;
     // What the layers point into; the inner vectors never change once built.
     std::vector<std::vector<float>> floats_;

@@ -90,7 +90,11 @@ struct Packed {
     const Slot* slots;
     const Chunk* chunks;
     uint32_t chunk_count;
-    // layers; the last one is stored apart, as one sparse row
+    // features at most 16 apart (the floats of a cache line) that touch every line of a row from which a group is
+    // loaded
+    const uint32_t* lines;
+    uint32_t line_count;
+    uint32_t lines_a_slot;  // of four documents each, to ask for at each slot
     uint32_t layer_count;
     const Layer* layers;
     Layer last;

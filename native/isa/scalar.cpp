@@ -153,8 +153,8 @@ struct Vec {
 #include "../kernels/body.inl"
 
 bool score_few(const Packed& net, const float* X, uint32_t documents, float* out, float* scratch) {
-    if (documents == 1) return score_tile<Vec, 1, wide_stream, true>(net, X, documents, out, scratch);
-    return score_tile<Vec, 1, wide_stream, false>(net, X, documents, out, scratch);
+    if (documents == 1) return score_tile<Vec, 1, wide_stream, true>(net, X, documents, 0, out, scratch);
+    return score_tile<Vec, 1, wide_stream, false>(net, X, documents, 0, out, scratch);
 }
 
 bool score(const Packed& net, const float* X, size_t n, float* out, float* scratch) noexcept {

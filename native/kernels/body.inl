@@ -3,6 +3,7 @@
 
 // clang-format off: each uses what stands in those before it
 #include "math.inl"
+#include "ahead.inl"
 #include "input.inl"
 #include "rows.inl"
 #include "sparse.inl"
@@ -32,13 +33,15 @@ PRUNUS_INLINE void run_layer(const Layer& layer, const float* in, float* out) {
         dense_layer<V, G, Out>(layer, in, out);
 }
 
-// Score up to G * V::lanes documents. Activations go to and fro between the two halves of `scratch` and stay in cache.
-// `alone`: there is one document, and V has four lanes.
+// Score up to G * V::lanes documents, and ask for `next_documents` behind them. Activations go to and fro between the
+// two halves of `scratch` and stay in cache. `alone`: there is one document, and V has four lanes.
 template <class V, int G, Stream stream, bool alone>
-bool score_tile(const Packed& net, const float* X, uint32_t documents, float* out, float* scratch) {
+bool score_tile(const Packed& net, const float* X, uint32_t documents, uint32_t next_documents, float* out,
+                float* scratch) {
     constexpr int scale = stream == wide_stream ? G : G * V::lanes;
     float *in = scratch, *next = scratch + static_cast<size_t>(net.rows_even) * G * V::lanes;
-    const bool found = input_stage<V, G>(net, X, documents, next, in);
+    Ahead ahead(net, X + static_cast<size_t>(documents) * net.features, next_documents);
+    const bool found = input_stage<V, G>(net, X, documents, ahead, next, in);
     const auto swap = [&] {
         float* other = in;
         in = next;
@@ -76,10 +79,12 @@ bool score_batch(const Packed& net, const float* X, size_t n, float* out, float*
     bool found = false;
     const size_t full = static_cast<size_t>(net.tile) * V::lanes;
     for (; n >= full; n -= full, X += full * net.features, out += full) {
+        const uint32_t documents = static_cast<uint32_t>(full);
+        const uint32_t behind = static_cast<uint32_t>(n - full < full ? n - full : full);
         if (net.tile == 4)
-            found |= score_tile<V, 4, wide_stream, false>(net, X, static_cast<uint32_t>(full), out, scratch);
+            found |= score_tile<V, 4, wide_stream, false>(net, X, documents, behind, out, scratch);
         else
-            found |= score_tile<V, 2, wide_stream, false>(net, X, static_cast<uint32_t>(full), out, scratch);
+            found |= score_tile<V, 2, wide_stream, false>(net, X, documents, behind, out, scratch);
     }
     const uint32_t rest = static_cast<uint32_t>(n);
     if (rest == 0) return found;
@@ -87,10 +92,10 @@ bool score_batch(const Packed& net, const float* X, size_t n, float* out, float*
         case 1:
             return found | few(net, X, rest, out, scratch);
         case 2:
-            return found | score_tile<V, 2, wide_stream, false>(net, X, rest, out, scratch);
+            return found | score_tile<V, 2, wide_stream, false>(net, X, rest, 0, out, scratch);
         case 3:
-            return found | score_tile<V, 3, wide_stream, false>(net, X, rest, out, scratch);
+            return found | score_tile<V, 3, wide_stream, false>(net, X, rest, 0, out, scratch);
         default:
-            return found | score_tile<V, 4, wide_stream, false>(net, X, rest, out, scratch);
+            return found | score_tile<V, 4, wide_stream, false>(net, X, rest, 0, out, scratch);
     }
 }

@@ -57,7 +57,7 @@ PRUNUS_INLINE void load_groups(const uint32_t* group, const uint32_t* end, RowsO
 // x is large against 1 / scale (a timestamp, say), and so does folding it into the first layer's weights. A logarithm
 // is no larger than 88 and no more precise than the product with the center: there it is folded.
 template <class V, int G, Kind kind, bool missing_allowed>
-PRUNUS_INLINE float* fill_slots(const Slot* slot, const Slot* end, const float* raw, float* out,
+PRUNUS_INLINE float* fill_slots(const Slot* slot, const Slot* end, const float* raw, float* out, Ahead& ahead,
                                 typename V::Reg* watch) {
     using R = typename V::Reg;
     constexpr int width = G * V::lanes;
@@ -68,6 +68,7 @@ PRUNUS_INLINE float* fill_slots(const Slot* slot, const Slot* end, const float* 
         const float* x_row = raw + static_cast<size_t>(slot->row) * width;
         const R center = V::splat(slot->center), scale = V::splat(slot->scale);
         const R lower = V::splat(slot->lower), upper = V::splat(slot->upper), fill = V::splat(slot->fill);
+        if (G > 1) ahead.ask();
         R x[G], z[G];
         PRUNUS_UNROLL
         for (int g = 0; g < G; ++g) x[g] = V::load(x_row + g * V::lanes);
@@ -110,15 +111,16 @@ PRUNUS_INLINE float* fill_slots(const Slot* slot, const Slot* end, const float* 
 // The slots of one chunk and kind.
 template <class V, int G, Kind kind>
 PRUNUS_INLINE float* fill_kind(const Chunk& chunk, const Slot* slots, uint32_t begin, const float* raw, float* out,
-                               typename V::Reg* watch) {
+                               Ahead& ahead, typename V::Reg* watch) {
     const uint32_t* end = chunk.slot_end[static_cast<uint32_t>(kind)];
-    out = fill_slots<V, G, kind, false>(slots + begin, slots + end[0], raw, out, watch);
-    return fill_slots<V, G, kind, true>(slots + end[0], slots + end[1], raw, out, watch);
+    out = fill_slots<V, G, kind, false>(slots + begin, slots + end[0], raw, out, ahead, watch);
+    return fill_slots<V, G, kind, true>(slots + end[0], slots + end[1], raw, out, ahead, watch);
 }
 
 // Returns whether a NaN where none is allowed, or an infinity, was met.
 template <class V, int G>
-PRUNUS_NOINLINE bool input_stage(const Packed& net, const float* X, uint32_t documents, float* raw, float* out) {
+PRUNUS_NOINLINE bool input_stage(const Packed& net, const float* X, uint32_t documents, Ahead& ahead, float* raw,
+                                 float* out) {
     size_t stride = net.features;
     alignas(64) float padded[V::lanes * G * 4];
     if (net.features < 4) {  // a group has four features: widen the rows
@@ -142,10 +144,10 @@ PRUNUS_NOINLINE bool input_stage(const Packed& net, const float* X, uint32_t doc
                 load_groups<V, G>(group, end, LastRows{rows, stride, documents - first}, raw + first);
         }
         group = end;
-        out = fill_kind<V, G, Kind::value>(*chunk, net.slots, slot, raw, out, watch);
-        out = fill_kind<V, G, Kind::log>(*chunk, net.slots, chunk->slot_end[0][1], raw, out, watch);
-        out = fill_kind<V, G, Kind::missing>(*chunk, net.slots, chunk->slot_end[1][1], raw, out, watch);
-        out = fill_kind<V, G, Kind::equal>(*chunk, net.slots, chunk->slot_end[2][1], raw, out, watch);
+        out = fill_kind<V, G, Kind::value>(*chunk, net.slots, slot, raw, out, ahead, watch);
+        out = fill_kind<V, G, Kind::log>(*chunk, net.slots, chunk->slot_end[0][1], raw, out, ahead, watch);
+        out = fill_kind<V, G, Kind::missing>(*chunk, net.slots, chunk->slot_end[1][1], raw, out, ahead, watch);
+        out = fill_kind<V, G, Kind::equal>(*chunk, net.slots, chunk->slot_end[2][1], raw, out, ahead, watch);
         slot = chunk->slot_end[3][1];
     }
     bool found = false;
