@@ -28,7 +28,7 @@ using Vector = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 const prunus::forest::ForestIsa& isa_named(const std::string& name) {
     for (const prunus::Isa* isa : prunus::usable_isas()) {
         if (name != isa->name) continue;
-#if defined(PRUNUS_X86) && defined(PRUNUS_FOREST_X86)
+#ifdef PRUNUS_X86
         // VNNI has nothing for trees.
         if (name == "avx512" || name == "avx512vnni") return prunus::forest::avx512::isa;
         if (name == "avx2") return prunus::forest::avx2::isa;

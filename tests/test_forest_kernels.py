@@ -232,6 +232,12 @@ def protect(memory, start):
         pytest.skip("this system has no mprotect")
 
 
+def test_the_instruction_set_is_the_one_asked_for(isa):
+    """A forest says which kernels it runs; VNNI has nothing for trees."""
+    ensemble = make_ensemble(np.random.default_rng(0), [3], 2)
+    assert native(ensemble, isa).isa == isa.removesuffix("vnni")
+
+
 def hostile():
     """Return changes of a sound description that must be refused, with a word of the message."""
     return [

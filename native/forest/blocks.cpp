@@ -14,13 +14,17 @@ namespace {
 // Distinct masks of a part. More would leave the cache between being computed and being used.
 constexpr size_t part_masks = 24 * 1024;
 
+// Trees whose operations are mixed, so that few wait for the one before. With 1, 2, 4, 8 and 16, an operation on 512
+// documents took 13.8, 9.7, 7.1, 5.8 and 5.9 cycles on Zen 4; on 256 documents 4.4, 4.1, 3.7, 3.7 and 3.7.
+constexpr uint32_t interleaved = 8;
+
 constexpr uint32_t planes_limit = 10;  // of a tree with max_leaves
 
 // A threshold as a node reads it; the two zeros are one threshold.
 using Question = std::pair<uint32_t, float>;  // column, threshold
 
 Question question_of(const Description& d, const std::vector<uint32_t>& column_of, size_t node) {
-    return {column_of[node], d.category[node] < 0 ? d.threshold[node] + 0.0f : 0.5f};
+    return {column_of[node], d.category[node] < 0 ? d.threshold[node] + 0.0f : 0.0f};
 }
 
 // Thresholds in the order in which a search meets them; see Search.
@@ -97,24 +101,32 @@ void Forest::pack_part(const Description& d, Part& part, std::vector<Lookup>& lo
         work = std::max(work, tree.emit(none, 0, 0, ops, plane));
     }
     ops.clear();
-    uint32_t slot = slot_work + roots + work;
+    uint32_t slot = slot_work + roots + interleaved * work;
     for (auto& question : questions) question.second = slot++;
     part.slots = slot;
     if (slot > slot_limit) return;
     std::vector<uint32_t> op_end;
     for (uint32_t g = part.first_group; g < part.last_group; ++g) {
-        uint32_t root = slot_work;
-        for (uint32_t t = packed_.groups[g].first; t < packed_.groups[g].last; ++t) {
+        uint32_t root = slot_work, lane = 0;
+        std::vector<Op> lanes[interleaved];
+        for (uint32_t t = packed_.groups[g].first; t < packed_.groups[g].last; ++t, lane = (lane + 1) % interleaved) {
             std::vector<uint16_t> mask;
             for (int32_t node = d.node_start[t]; node < d.node_start[t + 1]; ++node)
                 mask.push_back(static_cast<uint16_t>(questions[question_of(d, column_of_, static_cast<size_t>(node))]));
             const Codes& tree = codes[t - first];
             Lookup& lookup = lookups[t];
             lookup.planes = tree.planes();
-            tree.emit(mask, static_cast<uint16_t>(root), static_cast<uint16_t>(slot_work + roots), ops, lookup.plane);
+            tree.emit(mask, static_cast<uint16_t>(root), static_cast<uint16_t>(slot_work + roots + lane * work),
+                      lanes[lane], lookup.plane);
             for (uint32_t b = tree.planes(); b < planes_limit; ++b) lookup.plane[b] = slot_zeros;
             root += tree.planes();
         }
+        // In turn, so that neighbours do not wait for each other's results.
+        size_t longest = 0;
+        for (const std::vector<Op>& own : lanes) longest = std::max(longest, own.size());
+        for (size_t i = 0; i < longest; ++i)
+            for (const std::vector<Op>& own : lanes)
+                if (i < own.size()) ops.push_back(own[i]);
         op_end.push_back(static_cast<uint32_t>(ops.size()));
     }
     for (uint32_t t = first; t < last; ++t) codes_.push_back(codes[t - first].code_of_leaf());

@@ -16,7 +16,7 @@ enum class Variant : uint32_t {
     nan_right,    // NaN stays: no comparison with it holds
     zero_left,    // NaN and |x| <= 1e-35 become -infinity
     zero_right,   // NaN and |x| <= 1e-35 become NaN
-    category      // 0 where the code of x is in the set, else 1; the threshold is 0.5
+    category      // 0 where the code of x is in the set, else 1, as keys; the threshold is 0
 };
 
 struct Category {
@@ -35,14 +35,18 @@ struct Column {
 
 // --- one document at a time ---
 
-// The children of a node stand side by side: the right one behind the left one. A leaf is its own child; its column 0
-// holds 0 and its threshold is infinite, so that a step from it stays on it. Indices count from the tree's first node.
+// Numbers as uint32 in the same order, so that a comparison takes a cycle and not four, and its carry is the step to
+// the right: the bits of a float, all turned over where it is negative, else the sign only, with one zero; and NaN
+// where its variant wants it.
+//
+// The children of a node stand side by side: the right one behind the left one. A leaf is its own child: its column 0
+// and its threshold are both 0, the least key, so that a step from it stays on it. `child` counts from the node itself.
 struct NarrowNode {
-    float threshold;
+    uint32_t threshold;
     uint16_t column, child;
 };
 struct WideNode {
-    float threshold;
+    uint32_t threshold;
     uint32_t column, child;
 };
 

@@ -129,11 +129,11 @@ PRUNUS_INLINE void add_any_values(const PackedForest& forest, uint32_t g, const 
     }
 }
 
-PRUNUS_INLINE void walk_one(const PackedForest& forest, const float* x, float* out, float* row) {
+PRUNUS_INLINE void walk_one(const PackedForest& forest, const float* x, float* out, uint32_t* row) {
     *out = forest.walk.narrow != nullptr ? walk_score(forest, forest.walk.narrow, x, row)
                                          : walk_score(forest, forest.walk.wide, x, row);
 }
-PRUNUS_INLINE void walk_one(const PackedForest& forest, const float* x, int32_t* out, float* row) {
+PRUNUS_INLINE void walk_one(const PackedForest& forest, const float* x, int32_t* out, uint32_t* row) {
     if (forest.walk.narrow != nullptr)
         walk_leaves(forest, forest.walk.narrow, x, out, row);
     else
@@ -157,7 +157,7 @@ PRUNUS_INLINE void run_batch(const PackedForest& forest, const float* X, size_t 
     while (n > 0) {
         size_t done = 1;
         if (forest.part_count == 0 || n < V::fewest) {
-            walk_one(forest, X, out, static_cast<float*>(scratch));
+            walk_one(forest, X, out, static_cast<uint32_t*>(scratch));
         } else {
             done = V::block(forest, X, n, out, scratch);
         }

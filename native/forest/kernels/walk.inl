@@ -18,83 +18,103 @@ PRUNUS_INLINE bool in_category(const Category& category, float x) {
     return low < category.count && static_cast<uint32_t>(category.codes[low]) == code;
 }
 
-// What nodes read of a document, behind the 0 that leaves read.
-PRUNUS_INLINE void fill_row(const Walk& walk, const float* x, float* row) {
-    constexpr float infinity = __builtin_inff(), nan = __builtin_nanf("");
-    *row++ = 0.0f;
+typedef uint32_t Bits32 __attribute__((may_alias));
+
+// See NarrowNode; not for NaN.
+PRUNUS_INLINE uint32_t key_of(float x) {
+    x += 0.0f;
+    const uint32_t bits = *reinterpret_cast<const Bits32*>(&x);
+    return bits ^ (static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31) | 0x80000000u);
+}
+
+constexpr uint32_t least_key = 0, zero_key = 0x80000000u, greatest_key = 0xffffffffu;
+
+// What nodes read of a document, behind the least key, which leaves read.
+PRUNUS_INLINE void fill_row(const Walk& walk, const float* x, uint32_t* row) {
+    *row++ = least_key;
     for (const Column *column = walk.columns, *end = column + walk.column_count; column != end; ++column) {
         const float value = x[column->feature];
+        const uint32_t key = key_of(value);
         const bool is_nan = value != value, is_zero = value >= -largest_zero && value <= largest_zero;
         switch (column->variant) {
             case Variant::nan_is_zero:
-                *row++ = is_nan ? 0.0f : value;
+                *row++ = is_nan ? zero_key : key;
                 break;
             case Variant::nan_left:
-                *row++ = is_nan ? -infinity : value;
+                *row++ = is_nan ? least_key : key;
                 break;
             case Variant::nan_right:
-                *row++ = value;
+                *row++ = is_nan ? greatest_key : key;
                 break;
             case Variant::zero_left:
-                *row++ = is_nan || is_zero ? -infinity : value;
+                *row++ = is_nan || is_zero ? least_key : key;
                 break;
             case Variant::zero_right:
-                *row++ = is_zero ? nan : value;
+                *row++ = is_nan || is_zero ? greatest_key : key;
                 break;
             case Variant::category:
-                *row++ = in_category(walk.categories[column->category], value) ? 0.0f : 1.0f;
+                *row++ = !in_category(walk.categories[column->category], value);
                 break;
         }
     }
 }
 
-// Walk `count` trees at once; `at` ends as their leaves.
+constexpr int walk_steps = 3;  // between two looks whether all trees are at their ends
+
+// Walk `count` trees at once; `at` ends as their leaves. A tree's state is one pointer, so that eight fit the
+// registers.
 template <class Node, int count>
-PRUNUS_INLINE void walk_trees(const Walk& walk, const Node* nodes, uint32_t tree, const float* row, uint32_t* at) {
-    const Node* first[count];
+PRUNUS_INLINE void walk_trees(const Walk& walk, const Node* nodes, uint32_t tree, const uint32_t* row,
+                              const Node** at) {
     uint32_t depth = 0;
-    for (int i = 0; i < count; ++i) {
-        const uint32_t t = tree + static_cast<uint32_t>(i);
-        first[i] = nodes + walk.first[t];
-        at[i] = 0;
-        depth = depth > walk.depth[t] ? depth : walk.depth[t];
+    for (uint32_t i = 0; i < count; ++i) {
+        at[i] = nodes + walk.first[tree + i];
+        depth = depth > walk.depth[tree + i] ? depth : walk.depth[tree + i];
     }
-    for (; depth > 0; --depth) {
+    const Node* p[count];
+    for (int i = 0; i < count; ++i) p[i] = at[i];
+    const auto step = [&] {
         PRUNUS_UNROLL
-        for (int i = 0; i < count; ++i) {
-            const Node& node = first[i][at[i]];
-            at[i] = node.child + static_cast<uint32_t>(!(row[node.column] <= node.threshold));
-        }
+        for (int i = 0; i < count; ++i)
+            p[i] += static_cast<size_t>(p[i]->child) + (p[i]->threshold < row[p[i]->column]);
+    };
+    for (; depth > walk_steps; depth -= walk_steps) {
+        for (int s = 0; s < walk_steps; ++s) step();
+        uint32_t more = 0;
+        for (int i = 0; i < count; ++i) more |= p[i]->column;
+        if (more == 0) depth = walk_steps;  // all stand on leaves
     }
-    for (int i = 0; i < count; ++i) at[i] += walk.first[tree + static_cast<uint32_t>(i)];
+    for (; depth > 0; --depth) step();
+    for (int i = 0; i < count; ++i) at[i] = p[i];
 }
 
 // Call found(group, tree, node of the leaf) for all trees in order, and after_group(group) after those of each group.
 template <class Node, class Found, class AfterGroup>
-PRUNUS_INLINE void walk_forest(const PackedForest& forest, const Node* nodes, const float* row, Found found,
+PRUNUS_INLINE void walk_forest(const PackedForest& forest, const Node* nodes, const uint32_t* row, Found found,
                                AfterGroup after_group) {
     for (uint32_t g = 0; g < forest.group_count; ++g) {
-        uint32_t t = forest.groups[g].first, at[8];
+        uint32_t t = forest.groups[g].first;
+        const Node* at[8];
         const uint32_t last = forest.groups[g].last;
         for (; t + 8 <= last; t += 8) {
             walk_trees<Node, 8>(forest.walk, nodes, t, row, at);
-            for (uint32_t i = 0; i < 8; ++i) found(t + i, at[i]);
+            for (uint32_t i = 0; i < 8; ++i) found(t + i, static_cast<size_t>(at[i] - nodes));
         }
         for (; t < last; ++t) {
             walk_trees<Node, 1>(forest.walk, nodes, t, row, at);
-            found(t, at[0]);
+            found(t, static_cast<size_t>(at[0] - nodes));
         }
         after_group(forest.groups[g]);
     }
 }
 
 template <class Node>
-PRUNUS_NOINLINE float walk_score(const PackedForest& forest, const Node* nodes, const float* x, float* row) {
+PRUNUS_NOINLINE float walk_score(const PackedForest& forest, const Node* nodes, const float* x, uint32_t* row) {
     fill_row(forest.walk, x, row);
     const int32_t *coarse = forest.walk.coarse, *fine = forest.walk.fine;
     double score = forest.base;
     int32_t sum = 0, fine_sum = 0;
-    const auto found = [&](uint32_t, uint32_t node) {
+    const auto found = [&](uint32_t, size_t node) {
         sum += coarse[node];
         if (fine != nullptr) fine_sum += fine[node];
     };
@@ -109,8 +129,8 @@ PRUNUS_NOINLINE float walk_score(const PackedForest& forest, const Node* nodes, 
 
 template <class Node>
 PRUNUS_NOINLINE void walk_leaves(const PackedForest& forest, const Node* nodes, const float* x, int32_t* out,
-                                 float* row) {
+                                 uint32_t* row) {
     fill_row(forest.walk, x, row);
-    const auto found = [&](uint32_t tree, uint32_t node) { out[tree] = forest.walk.leaf_of[node]; };
+    const auto found = [&](uint32_t tree, size_t node) { out[tree] = forest.walk.leaf_of[node]; };
     walk_forest(forest, nodes, row, found, [](const Group&) {});
 }

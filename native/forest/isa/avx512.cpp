@@ -1,0 +1,314 @@
+// AVX-512 (F, BW, DQ, VL): blocks of 128, 256 and 512 documents.
+#include <immintrin.h>
+
+#include "../../kernels/macros.hpp"
+#include "forest_isa.hpp"
+
+namespace prunus {
+namespace forest {
+namespace avx512 {
+namespace {
+
+#include "../kernels/x86_bits.inl"
+
+struct Bits512 {
+    static constexpr uint32_t documents = 512, bytes = 64;
+    using Reg = __m512i;
+    static PRUNUS_INLINE Reg load(const char* p) { return _mm512_load_si512(p); }
+    static PRUNUS_INLINE void store(char* p, Reg x) { _mm512_store_si512(p, x); }
+    static PRUNUS_INLINE Reg zeros() { return _mm512_setzero_si512(); }
+    static PRUNUS_INLINE Reg ones() { return _mm512_set1_epi32(-1); }
+    static PRUNUS_INLINE Reg and_(Reg a, Reg b) { return _mm512_and_si512(a, b); }
+    static PRUNUS_INLINE Reg or_(Reg a, Reg b) { return _mm512_or_si512(a, b); }
+    static PRUNUS_INLINE Reg andnot(Reg a, Reg b) { return _mm512_andnot_si512(a, b); }
+    static PRUNUS_INLINE Reg or_and(Reg a, Reg b, Reg c) { return _mm512_ternarylogic_epi64(a, b, c, 0xf8); }
+    static PRUNUS_INLINE Reg blend(Reg mask, Reg a, Reg b) { return _mm512_ternarylogic_epi64(mask, a, b, 0xca); }
+};
+
+#include "../kernels/body.inl"
+
+typedef uint64_t Word64 __attribute__((may_alias, aligned(8)));
+typedef uint32_t Word32 __attribute__((may_alias, aligned(4)));
+typedef uint16_t Word16 __attribute__((may_alias, aligned(2)));
+
+// Values as their variant wants them; `right` of the search does the rest. What is missing becomes NaN.
+struct Prepare {
+    __mmask16 keep_nan;  // all, or none where NaN is zero
+    bool zero_is_missing;
+    explicit PRUNUS_INLINE Prepare(Variant variant)
+        : keep_nan(variant == Variant::nan_is_zero ? 0 : 0xffff),
+          zero_is_missing(variant == Variant::zero_left || variant == Variant::zero_right) {}
+    PRUNUS_INLINE __m512 operator()(const float* p) const {
+        __m512 x = _mm512_load_ps(p);
+        x = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, x, _CMP_ORD_Q) | keep_nan, x);
+        if (zero_is_missing)
+            x = _mm512_mask_mov_ps(x, _mm512_cmp_ps_mask(_mm512_abs_ps(x), _mm512_set1_ps(largest_zero), _CMP_LE_OQ),
+                                   _mm512_set1_ps(__builtin_nanf("")));
+        return x;
+    }
+};
+
+// Search 16 documents: 2^l thresholds of level l stand in registers and are picked by the decisions so far. Decisions 0
+// to 4 are the index of a permutation of two registers; later ones choose among such permutations.
+template <uint32_t levels, bool right>
+PRUNUS_INLINE void search_16(__m512 x, const float* table, __mmask16* above) {
+    constexpr int predicate = right ? _CMP_NLE_UQ : _CMP_GT_OQ;  // NaN lies beyond every threshold, or before
+    above[0] = _mm512_cmp_ps_mask(x, _mm512_set1_ps(table[0]), predicate);
+    __m512i path = _mm512_maskz_set1_epi32(above[0], 1);
+    PRUNUS_UNROLL
+    for (uint32_t l = 1; l < 5 && l < levels; ++l) {
+        above[l] = _mm512_cmp_ps_mask(x, _mm512_permutexvar_ps(path, _mm512_load_ps(table + 16 * l)), predicate);
+        path = _mm512_mask_or_epi32(path, above[l], path, _mm512_set1_epi32(1 << l));
+    }
+    const auto pick = [&](const float* p) {
+        return _mm512_permutex2var_ps(_mm512_load_ps(p), path, _mm512_load_ps(p + 16));
+    };
+    const auto pick_64 = [&](const float* p) { return _mm512_mask_mov_ps(pick(p), above[5], pick(p + 32)); };
+    if (levels > 5) above[5] = _mm512_cmp_ps_mask(x, pick(table + 80), predicate);
+    if (levels > 6) above[6] = _mm512_cmp_ps_mask(x, pick_64(table + 112), predicate);
+    if (levels > 7) {
+        const __m512 threshold = _mm512_mask_mov_ps(pick_64(table + 176), above[6], pick_64(table + 240));
+        above[7] = _mm512_cmp_ps_mask(x, threshold, predicate);
+    }
+}
+
+template <uint32_t levels, bool right>
+PRUNUS_NOINLINE void search(const Search& what, const float* x, uint32_t documents, char* planes) {
+    const Prepare prepare(what.variant);
+    const float* table = what.table;
+    for (uint32_t i = 0; i < documents; i += 32) {
+        __mmask16 first[levels], second[levels];
+        search_16<levels, right>(prepare(x + i), table, first);
+        search_16<levels, right>(prepare(x + i + 16), table, second);
+        PRUNUS_UNROLL
+        for (uint32_t l = 0; l < levels; ++l)
+            *reinterpret_cast<Word32*>(planes + l * documents / 8 + i / 8) = _mm512_kunpackw(second[l], first[l]);
+    }
+}
+
+// More than 255 thresholds: levels after the eighth are gathered.
+template <bool right>
+PRUNUS_NOINLINE void deep_search(const Search& what, const float* x, uint32_t documents, char* planes) {
+    constexpr int predicate = right ? _CMP_NLE_UQ : _CMP_GT_OQ;
+    const Prepare prepare(what.variant);
+    for (uint32_t i = 0; i < documents; i += 16) {
+        const __m512 value = prepare(x + i);
+        __mmask16 above[max_levels];
+        search_16<8, right>(value, what.table, above);
+        __m512i path = _mm512_setzero_si512();
+        const float* level = what.table + 304;
+        for (uint32_t l = 0; l < what.levels; ++l) {
+            if (l >= 8) {
+                above[l] = _mm512_cmp_ps_mask(value, _mm512_i32gather_ps(path, level, 4), predicate);
+                level += size_t{1} << l;
+            }
+            path = _mm512_mask_or_epi32(path, above[l], path, _mm512_set1_epi32(1 << l));
+            *reinterpret_cast<Word16*>(planes + l * documents / 8 + i / 8) = above[l];
+        }
+    }
+}
+
+template <bool right>
+PRUNUS_INLINE void search_any(const Search& what, const float* x, uint32_t documents, char* planes) {
+    switch (what.levels) {
+        case 1:
+            return search<1, right>(what, x, documents, planes);
+        case 2:
+            return search<2, right>(what, x, documents, planes);
+        case 3:
+            return search<3, right>(what, x, documents, planes);
+        case 4:
+            return search<4, right>(what, x, documents, planes);
+        case 5:
+            return search<5, right>(what, x, documents, planes);
+        case 6:
+            return search<6, right>(what, x, documents, planes);
+        case 7:
+            return search<7, right>(what, x, documents, planes);
+        case 8:
+            return search<8, right>(what, x, documents, planes);
+        default:
+            return deep_search<right>(what, x, documents, planes);
+    }
+}
+
+// Entries of a table of 2^width words; only the low `width` bits of an index are read.
+template <uint32_t width>
+PRUNUS_INLINE __m512i look_up(const uint16_t* table, __m512i index) {
+    if constexpr (width == 5) {
+        return _mm512_permutexvar_epi16(index, _mm512_load_si512(table));
+    } else if constexpr (width == 6) {
+        return _mm512_permutex2var_epi16(_mm512_load_si512(table), index, _mm512_load_si512(table + 32));
+    } else {
+        constexpr uint32_t half = 1u << (width - 1);
+        const __mmask32 high = _mm512_test_epi16_mask(index, _mm512_set1_epi16(half));
+        return _mm512_mask_mov_epi16(look_up<width - 1>(table, index), high, look_up<width - 1>(table + half, index));
+    }
+}
+
+// Sums of whole values over a group, for 64 documents. Codes of even documents are the low bytes of words, those of odd
+// ones the high bytes; a value is put together from two tables of words, because a permutation of words finds 32 at
+// once.
+template <class B, uint32_t width>
+PRUNUS_INLINE void sum_64(const PackedForest& forest, const Group& group, const char* slots, uint32_t first,
+                          const uint16_t* const* words, __m512i* sum) {
+    for (uint32_t t = group.first; t < group.last; ++t) {
+        const Lookup& lookup = forest.lookups[t];
+        __m512i code = _mm512_setzero_si512();
+        PRUNUS_UNROLL
+        for (uint32_t b = 0; b < width; ++b) {
+            const __mmask64 plane =
+                *reinterpret_cast<const Word64*>(slots + static_cast<size_t>(lookup.plane[b]) * B::bytes + first / 8);
+            code = _mm512_mask_add_epi8(code, plane, code, _mm512_set1_epi8(static_cast<char>(1u << b)));
+        }
+        const __m512i odd = _mm512_srli_epi16(code, 8);
+        const uint16_t *low = words[0] + lookup.table, *high = words[1] + lookup.table;
+        const __m512i even_low = look_up<width>(low, code), even_high = look_up<width>(high, code);
+        const __m512i odd_low = look_up<width>(low, odd), odd_high = look_up<width>(high, odd);
+        sum[0] = _mm512_add_epi32(sum[0], _mm512_unpacklo_epi16(even_low, even_high));
+        sum[1] = _mm512_add_epi32(sum[1], _mm512_unpackhi_epi16(even_low, even_high));
+        sum[2] = _mm512_add_epi32(sum[2], _mm512_unpacklo_epi16(odd_low, odd_high));
+        sum[3] = _mm512_add_epi32(sum[3], _mm512_unpackhi_epi16(odd_low, odd_high));
+    }
+}
+
+PRUNUS_INLINE void add_scaled(__m512i whole, double scale, double* sums) {
+    const __m512d by = _mm512_set1_pd(scale);
+    const __m512d low = _mm512_mul_pd(_mm512_cvtepi32_pd(_mm512_castsi512_si256(whole)), by);
+    const __m512d high = _mm512_mul_pd(_mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(whole, 1)), by);
+    _mm512_store_pd(sums, _mm512_add_pd(_mm512_load_pd(sums), low));
+    _mm512_store_pd(sums + 8, _mm512_add_pd(_mm512_load_pd(sums + 8), high));
+}
+
+// Where sum_64 leaves the sum of a document.
+PRUNUS_INLINE uint32_t place_of(uint32_t document) {
+    return (document & ~63u) | (document & 1) << 5 | (document & 8) << 1 | (document & 48) >> 2 | (document & 6) >> 1;
+}
+
+template <class B, uint32_t width>
+PRUNUS_NOINLINE void add_group(const PackedForest& forest, const Group& group, const char* slots, double* sums) {
+    for (uint32_t first = 0; first < B::documents; first += 64)
+        for (int part = 0; part < (forest.fine == nullptr ? 1 : 2); ++part) {
+            __m512i sum[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(),
+                              _mm512_setzero_si512()};
+            sum_64<B, width>(forest, group, slots, first, forest.words + 2 * part, sum);
+            for (int i = 0; i < 4; ++i)
+                add_scaled(sum[i], part == 0 ? group.scale : group.fine_scale, sums + first + 16 * i);
+        }
+}
+
+// Codes of more than eight bits.
+template <class B>
+PRUNUS_NOINLINE void add_wide_group(const PackedForest& forest, const Group& group, const char* slots, double* sums) {
+    for (uint32_t first = 0; first < B::documents; first += 16) {
+        __m512i sum = _mm512_setzero_si512(), fine_sum = _mm512_setzero_si512();
+        for (uint32_t t = group.first; t < group.last; ++t) {
+            const Lookup& lookup = forest.lookups[t];
+            __m512i code = _mm512_set1_epi32(static_cast<int>(lookup.table));
+            for (uint32_t b = 0; b < lookup.planes; ++b) {
+                const __mmask16 plane = *reinterpret_cast<const Word16*>(
+                    slots + static_cast<size_t>(lookup.plane[b]) * B::bytes + first / 8);
+                code = _mm512_mask_add_epi32(code, plane, code, _mm512_set1_epi32(1 << b));
+            }
+            sum = _mm512_add_epi32(sum, _mm512_i32gather_epi32(code, forest.coarse, 4));
+            if (forest.fine != nullptr)
+                fine_sum = _mm512_add_epi32(fine_sum, _mm512_i32gather_epi32(code, forest.fine, 4));
+        }
+        alignas(64) int32_t found[32];
+        _mm512_store_si512(found, sum);
+        _mm512_store_si512(found + 16, fine_sum);
+        for (uint32_t i = 0; i < 16; ++i) {
+            double& score = sums[place_of(first + i)];
+            score += found[i] * group.scale;
+            if (forest.fine != nullptr) score += found[16 + i] * group.fine_scale;
+        }
+    }
+}
+
+struct Vec {
+    static constexpr uint32_t fewest = 12;
+
+    static PRUNUS_INLINE uint32_t place(uint32_t document) { return place_of(document); }
+
+    template <uint32_t documents>
+    static PRUNUS_INLINE void columns(Rows rows, size_t feature, float* raw) {
+        if (rows.stride < 4) {
+            for (uint32_t i = 0; i < documents; ++i)
+                for (size_t j = 0; j < rows.stride; ++j) raw[j * documents + i] = rows(i)[j];
+            return;
+        }
+        for (uint32_t i = 0; i < documents; i += 16) {
+            __m512 part[4];
+            PRUNUS_UNROLL
+            for (uint32_t j = 0; j < 4; ++j) {
+                part[j] = _mm512_castps128_ps512(_mm_loadu_ps(rows(i + j) + feature));
+                part[j] = _mm512_mask_broadcast_f32x4(part[j], 0x00f0, _mm_loadu_ps(rows(i + j + 4) + feature));
+                part[j] = _mm512_mask_broadcast_f32x4(part[j], 0x0f00, _mm_loadu_ps(rows(i + j + 8) + feature));
+                part[j] = _mm512_mask_broadcast_f32x4(part[j], 0xf000, _mm_loadu_ps(rows(i + j + 12) + feature));
+            }
+            const __m512d ab0 = _mm512_castps_pd(_mm512_unpacklo_ps(part[0], part[1])),
+                          ab1 = _mm512_castps_pd(_mm512_unpackhi_ps(part[0], part[1]));
+            const __m512d cd0 = _mm512_castps_pd(_mm512_unpacklo_ps(part[2], part[3])),
+                          cd1 = _mm512_castps_pd(_mm512_unpackhi_ps(part[2], part[3]));
+            _mm512_store_pd(raw + i, _mm512_unpacklo_pd(ab0, cd0));
+            _mm512_store_pd(raw + documents + i, _mm512_unpackhi_pd(ab0, cd0));
+            _mm512_store_pd(raw + 2 * documents + i, _mm512_unpacklo_pd(ab1, cd1));
+            _mm512_store_pd(raw + 3 * documents + i, _mm512_unpackhi_pd(ab1, cd1));
+        }
+    }
+
+    template <uint32_t documents>
+    static PRUNUS_INLINE void bins(const Search& what, const float* x, char* planes) {
+        if (what.variant == Variant::nan_right || what.variant == Variant::zero_right)
+            search_any<true>(what, x, documents, planes);
+        else
+            search_any<false>(what, x, documents, planes);
+    }
+
+    template <class B>
+    static PRUNUS_INLINE void add_values(const PackedForest& forest, uint32_t g, const char* slots, double* sums) {
+        const Group& group = forest.groups[g];
+        switch (forest.width[g]) {
+            case 5:
+                return add_group<B, 5>(forest, group, slots, sums);
+            case 6:
+                return add_group<B, 6>(forest, group, slots, sums);
+            case 7:
+                return add_group<B, 7>(forest, group, slots, sums);
+            case 8:
+                return add_group<B, 8>(forest, group, slots, sums);
+            default:
+                return add_wide_group<B>(forest, group, slots, sums);
+        }
+    }
+
+    template <class Out>
+    static PRUNUS_INLINE size_t block(const PackedForest& forest, const float* X, size_t n, Out* out, void* scratch) {
+        const uint32_t count = n < 512 ? static_cast<uint32_t>(n) : 512;
+        const Rows rows{X, forest.features, count};
+        if (count > 256)
+            one_block<Bits512, Vec>(forest, rows, out, scratch);
+        else if (count > 128)
+            one_block<Bits256, Vec>(forest, rows, out, scratch);
+        else
+            one_block<Bits128, Vec>(forest, rows, out, scratch);
+        return count;
+    }
+};
+
+void score(const PackedForest& forest, const float* X, size_t n, float* out, void* scratch) noexcept {
+    run_batch<Vec>(forest, X, n, out, 1, scratch);
+}
+
+void leaves(const PackedForest& forest, const float* X, size_t n, int32_t* out, void* scratch) noexcept {
+    run_batch<Vec>(forest, X, n, out, forest.trees, scratch);
+}
+
+}  // namespace
+
+extern const ForestIsa isa;
+const ForestIsa isa = {"avx512", 512, score, leaves};
+
+}  // namespace avx512
+}  // namespace forest
+}  // namespace prunus
