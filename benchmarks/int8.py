@@ -16,6 +16,7 @@ import json
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from globo import NOT_FEATURES
 
+from prunus.compress import training
 from prunus.compress.distil import teacher_scores
 from prunus.compress.recipe import RankerRecipe, Silent
 from prunus.compress.training import prepare, staged, train_model
@@ -55,12 +57,12 @@ ROWS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
         ("block int8 25 %, first layer f32", {"kind": "block", "first": "f32", "density": 0.25}),
     ),
     "order": (
-        ("units by likeness", {"kind": "block", "density": 0.25}),
-        ("units as they were drawn", {"kind": "block", "density": 0.25, "drawn": True}),
-        ("units by likeness, feature columns shuffled", {"kind": "block", "density": 0.25, "shuffled": True}),
-        ("units by likeness, 12 %", {"kind": "block", "density": 0.125}),
-        ("units as they were drawn, 12 %", {"kind": "block", "density": 0.125, "drawn": True}),
-        ("units by likeness, feature columns shuffled, 12 %", {"kind": "block", "density": 0.125, "shuffled": True}),
+        ("units as they were drawn", {"kind": "block", "density": 0.25}),
+        ("units by likeness", {"kind": "block", "density": 0.25, "likeness": True}),
+        ("feature columns shuffled", {"kind": "block", "density": 0.25, "shuffled": True}),
+        ("units as they were drawn, 12 %", {"kind": "block", "density": 0.125}),
+        ("units by likeness, 12 %", {"kind": "block", "density": 0.125, "likeness": True}),
+        ("feature columns shuffled, 12 %", {"kind": "block", "density": 0.125, "shuffled": True}),
     ),
 }
 """Studies: what each row trains; each row is compared with the first one of its study."""
@@ -107,7 +109,6 @@ def main() -> None:
         with torch.no_grad():
             return ndcg(data.y, model(z).numpy(), data.offsets)
 
-    likeness = gradual.order_by_likeness
     rows: list[dict[str, Any]] = []
     for text in given.widths:
         widths = tuple(int(w) for w in text.split("x"))
@@ -116,7 +117,7 @@ def main() -> None:
             inputs, lesson, test_z = lessons[bool(what.get("shuffled"))]
             n_weights = sum(a * b for a, b in itertools.pairwise([inputs.n_slots, *widths, 1]))
             prices = Prices(0.0, 1.0, 0.0, np.zeros(inputs.n_slots), 4.0)
-            gradual.order_by_likeness = (lambda c: np.arange(c.shape[1])) if what.get("drawn") else likeness
+            training.GradualPruning = partial(gradual.GradualPruning, by_likeness=bool(what.get("likeness")))  # type: ignore[misc]
             target = what.get("density", 1.0) * n_weights
             architecture = Architecture(what["kind"], widths, target, what.get("first", "int8"))
             found: dict[str, list[dict[str, Any]]] = {}

@@ -29,7 +29,15 @@ from prunus.bench.quick import compare_in_process
 from prunus.compress.distil import teacher_scores
 from prunus.compress.measure import TIMED_ROWS, measured_us
 from prunus.compress.recipe import RankerRecipe, Silent
-from prunus.compress.training import Lesson, new_student, prepare, synthetic_documents, to_network, train_student
+from prunus.compress.training import (
+    Lesson,
+    grains_of,
+    new_student,
+    prepare,
+    synthetic_documents,
+    to_network,
+    train_student,
+)
 from prunus.data.reading import read_ranking
 from prunus.data.select import Columns
 from prunus.data.synthetic import generate_ranking
@@ -38,6 +46,7 @@ from prunus.engine.file import load, save, write_atomically
 from prunus.latency import LatencyModel
 from prunus.metrics import ndcg
 from prunus.prune.blocks import fold_any, unfold
+from prunus.prune.magnitude import cost
 from prunus.student.inputs import learn_inputs
 from prunus.student.quantise import QuantisedMLP
 from prunus.teacher.lambdamart import train_lambdamart
@@ -48,6 +57,7 @@ if TYPE_CHECKING:
     from prunus.data.ranking import RankingData, Schema
     from prunus.design import Kind
     from prunus.engine.network import InputStage, Network
+    from prunus.latency import Prices
     from prunus.metrics import PerQuery
     from prunus.teacher.trees import TreeTeacher
 
@@ -113,8 +123,7 @@ class Study:
         rng = np.random.default_rng(0)
         if isinstance(model, QuantisedMLP):
             model.calibrate(self.lesson.data.z[:4096])
-        for number, mask in enumerate(model.masks[:-1]):
-            grain = 4 if isinstance(model, QuantisedMLP) and model.blocks and model.int8[number] else 1
+        for mask, grain in zip(model.masks[:-1], grains_of(model), strict=False):
             blocks = fold_any(np.ones(mask.shape, np.bool_), grain)
             kept = unfold(rng.random(blocks.shape) < density, grain, mask.shape[1])
             mask.copy_(torch.from_numpy(kept).float())
@@ -144,8 +153,10 @@ class Study:
 
         def make() -> dict[str, Any]:
             price = prices(self.inputs, Budget(us_per_doc=budget), self.latency, self.schema)
-            target = self.first_target(kind, budget)
+            full = self.full_cost(kind, widths, first, price)
+            target = min(self.first_target(kind, budget), full)
             best: dict[str, Any] = {}
+            tried: list[tuple[float, float]] = []
             for attempt in range(RETRIES + 1):
                 start = time.perf_counter()
                 trained = train_student(
@@ -164,16 +175,22 @@ class Study:
                 if not best or abs(us / budget - 1) < abs(best["us"] / budget - 1):
                     best = found
                     save(self.work / found["file"], trained.network, self.schema, metadata={"architecture": name})
-                unpruned = kind in ("dense", "int8") or (us < budget and target > 3 * budget)
+                unpruned = kind in ("dense", "int8") or (us < budget and target >= full)
                 if abs(us / budget - 1) <= NEAR or unpruned or time.monotonic() > self.deadline:
                     break
-                target *= (budget / us) ** 1.2
+                tried.append((target, us))
+                target = min(next_target(tried, budget), full)
             if kind in ("sparse", "block"):
                 path = self.work / f"target-{kind}-{budget:g}.json"
                 write_atomically(path, json.dumps(best["target"]).encode())
             return best
 
         return self.kept(name, make)  # type: ignore[no-any-return]
+
+    def full_cost(self, kind: Kind, widths: tuple[int, ...], first: str, price: Prices) -> float:
+        """What the price list says of the student before anything is pruned."""
+        model = new_student(Architecture(kind, widths, 0.0, first), self.inputs, seed=0)  # type: ignore[arg-type]
+        return cost(price, [np.ones(mask.shape, np.bool_) for mask in model.masks], grains_of(model))
 
     def first_target(self, kind: Kind, budget: float) -> float:
         """Take what the last pruned student of this kind and budget needed, or the budget itself."""
@@ -222,6 +239,17 @@ class Study:
                     {"of": other, "minus": one, "difference": difference, "lower": lower, "upper": upper}
                 )
         return found
+
+
+def next_target(tried: list[tuple[float, float]], budget: float) -> float:
+    """Aim anew: on the line through the two nearest measurements on either side, or in proportion to the last."""
+    under = max((pair for pair in tried if pair[1] <= budget), default=None)
+    over = min((pair for pair in tried if pair[1] > budget), default=None)
+    if under is None or over is None or under[0] >= over[0]:
+        target, us = tried[-1]
+        return target * budget / us
+    share = (budget - under[1]) / (over[1] - under[1])
+    return under[0] + share * (over[0] - under[0])
 
 
 def parts_of(given: argparse.Namespace) -> tuple[RankingData, RankingData, RankingData, TreeTeacher]:

@@ -277,19 +277,24 @@ def new_student(architecture: Architecture, inputs: InputStage, *, seed: int) ->
     return MLP(inputs.n_slots, architecture.widths, seed=seed)
 
 
+def grains_of(model: MLP) -> list[int]:
+    """How many neighbouring inputs of each layer are pruned together: four where it is stored by blocks, else one."""
+    if isinstance(model, QuantisedMLP):
+        return [BLOCK if int8 and model.blocks else 1 for int8 in model.int8]
+    return [1] * len(model.masks)
+
+
 def _callbacks(architecture: Architecture, model: MLP, prices: Prices, total_steps: int) -> list[Callback]:
     """What is done to a student of this kind while it learns: pruning, then rounding."""
     last = max(total_steps - 1, 1)
     callbacks: list[Callback] = []
-    grains = None
     if isinstance(model, QuantisedMLP):
         callbacks.append(Quantising(min(round(QUANTISE_FROM * last), last - 1)))
-        grains = [BLOCK if int8 and model.blocks else 1 for int8 in model.int8]
     if architecture.kind in ("sparse", "block"):
         start = min(int(PRUNE_FROM * last), last - 1)
         end = max(int(PRUNE_TO * last), start + 1)
         schedule = CubicSchedule(start, end, max((end - start) // PRUNINGS, 1))
-        callbacks.insert(0, GradualPruning(schedule, prices, architecture.target, grains))
+        callbacks.insert(0, GradualPruning(schedule, prices, architecture.target, grains_of(model)))
     return callbacks
 
 
