@@ -1,0 +1,64 @@
+"""The engine under ThreadSanitizer and AddressSanitizer: nothing is reported, where what is broken is."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import sanitizers
+
+NATIVE = Path(__file__).parent / "native"
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture(scope="module")
+def thread_package(tmp_path_factory):
+    """The package with an extension built for ThreadSanitizer."""
+    return sanitizers.build("thread", tmp_path_factory.mktemp("thread"))
+
+
+RACE = """
+import ctypes, sys, threading
+broken = ctypes.CDLL(sys.argv[1])
+threads = [threading.Thread(target=broken.race, args=(ctypes.c_long(100_000),)) for _ in range(2)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def test_a_race_would_be_reported(tmp_path):
+    """The same way of running finds the race of a library that has one."""
+    sanitizers.runtime("thread")
+    library = tmp_path / "broken.so"
+    subprocess.run([shutil.which("cc"), "-g", "-O1", "-shared", "-fPIC", "-fsanitize=thread", NATIVE / "broken.c", "-o", library], check=True)  # fmt: skip
+    done = sanitizers.run("thread", RACE, arguments=(library,))
+    assert done.returncode == sanitizers.REPORTED
+    assert "data race" in done.stderr
+
+
+TRAFFIC = """
+import sys
+from prunus import _native
+from swap_pair import traffic
+print(_native.__file__)
+seen = [traffic(int(sys.argv[1]), n_threads=n) for n in (1, 2, 3)]
+assert not any(one.mixed for one in seen), seen
+assert all(min(one.first, one.second, one.swaps) > 0 for one in seen), seen
+print(sum(one.documents for one in seen), sum(one.swaps for one in seen))
+"""
+
+
+def test_swapping_is_free_of_races(thread_package):
+    """Two threads score, sharing each call between up to three more, while a third swaps: no report, no suppression."""
+    done = sanitizers.run("thread", TRAFFIC, package=thread_package, arguments=(300_000,))
+    assert done.returncode == 0, done.stderr[-8000:]
+    assert "ThreadSanitizer" not in done.stderr
+    where, counts = done.stdout.splitlines()
+    assert Path(where).parent == thread_package / "prunus"
+    documents, swaps = map(int, counts.split())
+    assert documents >= 900_000
+    assert swaps > 1000
