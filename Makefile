@@ -2,6 +2,7 @@
 # make test    the fast tests                    make long    the long tests
 # make bench   prunus against other scorers      make docs    the command's reference page
 # make bench-peers   once before it: environments of the rivals, models, compiled models (half an hour)
+# make fuzz    the reader of model files
 #
 # Each makes .venv and installs what it needs; a second call finds it there. Variables, with what they stand for:
 #   PYTHON=python3.12                  the interpreter to make .venv with (3.11 or newer; the first found unless said)
@@ -26,7 +27,7 @@ SOURCES := $(shell find native -type f \( -name "*.cpp" -o -name "*.hpp" -o -nam
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test long lint format bench bench-peers docs clean
+.PHONY: demo test long fuzz lint format bench bench-peers docs clean
 .DELETE_ON_ERROR:
 
 demo: $(RUN)
@@ -56,6 +57,11 @@ bench-peers: $(DEV)
 
 bench: $(DEV)
 	$(HEADLINE)
+
+# atheris has wheels for Linux on x86-64; elsewhere the fuzzer runs without its guidance.
+fuzz: $(DEV)
+	-$(PINNED) --only-binary atheris atheris
+	$(VENV)/bin/python tests/fuzz/run.py $(ARGS)
 
 docs: $(DEV)
 	$(VENV)/bin/python docs/make_cli.py

@@ -24,7 +24,11 @@ def thread_package(tmp_path_factory):
 RACE = """
 import ctypes, sys, threading
 broken = ctypes.CDLL(sys.argv[1])
-threads = [threading.Thread(target=broken.race, args=(ctypes.c_long(100_000),)) for _ in range(2)]
+together = threading.Barrier(2)
+def work():
+    together.wait()  # one that had ended before the other began would be in order, as the GIL is a lock
+    broken.race(ctypes.c_long(3_000_000))
+threads = [threading.Thread(target=work) for _ in range(2)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 """

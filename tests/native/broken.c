@@ -1,7 +1,7 @@
 /* What a sanitizer must find: a data race, and a read behind the end of an array. */
 #include <stdlib.h>
 
-static long count;
+static volatile long count;
 
 void race(long n) {
     for (long i = 0; i < n; ++i) ++count;
