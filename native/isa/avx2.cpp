@@ -16,6 +16,7 @@ constexpr int two_thirds = 0x3f2aaaab, two = 0x40000000, exponent_mask = static_
 struct Vec {
     static constexpr int lanes = 8;
     using Reg = __m256;
+    using Widest = Vec;
     using Bytes = Int8x32;
     using Int = __m256i;
     using Mask = __m256;
@@ -27,6 +28,7 @@ struct Vec {
     static constexpr int dense_height(int vectors) { return vectors >= 3 ? 3 : 12 / vectors; }
 
     static PRUNUS_INLINE Reg load(const float* p) { return _mm256_load_ps(p); }
+    static PRUNUS_INLINE Reg load_any(const float* p) { return _mm256_loadu_ps(p); }
     static PRUNUS_INLINE void store(float* p, Reg x) { _mm256_store_ps(p, x); }
     static PRUNUS_INLINE Reg splat(float x) { return _mm256_set1_ps(x); }
     static PRUNUS_INLINE Reg weight(const Weight* weight, uint32_t& offset) {

@@ -9,6 +9,7 @@ constexpr int two_thirds = 0x3f2aaaab, two = 0x40000000, exponent_mask = static_
 struct Vec {
     static constexpr int lanes = 16;
     using Reg = __m512;
+    using Widest = Vec;
     using Bytes = Int8x64;
     using Int = __m512i;
     using Mask = __mmask16;
@@ -20,6 +21,7 @@ struct Vec {
     static constexpr int dense_height(int vectors) { return vectors >= 3 ? 6 : 12; }
 
     static PRUNUS_INLINE Reg load(const float* p) { return _mm512_load_ps(p); }
+    static PRUNUS_INLINE Reg load_any(const float* p) { return _mm512_loadu_ps(p); }
     static PRUNUS_INLINE void store(float* p, Reg x) { _mm512_store_ps(p, x); }
     static PRUNUS_INLINE Reg splat(float x) { return _mm512_set1_ps(x); }
     typedef uint64_t Pair __attribute__((may_alias, aligned(4)));

@@ -18,33 +18,59 @@ constexpr uint32_t int8_halves = 2;
 struct Int8x16 {
     using Int = Ints;
     typedef int32_t Memory __attribute__((vector_size(16), may_alias));
+    typedef int32_t Word __attribute__((may_alias));
     static constexpr int height(int) { return 2; }
+    static constexpr int sums_of_few(int) { return 8; }
 
     static PRUNUS_INLINE Int zero() { return Int{}; }
     static PRUNUS_INLINE Int splat(int32_t x) { return Int{x, x, x, x}; }
+    static PRUNUS_INLINE Int splat_at(const void* p) { return splat(*static_cast<const Word*>(p)); }
     static PRUNUS_INLINE Int load(const void* p) { return *static_cast<const Memory*>(p); }
     static PRUNUS_INLINE void store(void* p, Int x) { *static_cast<Memory*>(p) = x; }
 
+#ifdef __SSE2__
+    // Pairs of 16 bits, as in x86_int8.inl: SSE2 multiplies no 32-bit integers.
+    typedef int16_t Shorts __attribute__((vector_size(16)));
+    struct Quads {
+        Int even, odd;
+    };
+    static PRUNUS_INLINE Quads quads(Int x) { return {x & 0x00ff00ff, x >> 8 & 0x00ff00ff}; }
+    static PRUNUS_INLINE Quads pairs(Int even, Int odd) { return {even, odd}; }
+    static PRUNUS_INLINE Int dot(Int sum, Quads x, Quads w) {
+        const auto multiply = [](Int a, Int b) {
+            return reinterpret_cast<Int>(
+                __builtin_ia32_pmaddwd128(reinterpret_cast<Shorts>(a), reinterpret_cast<Shorts>(b)));
+        };
+        return sum + multiply(x.even, w.even) + multiply(x.odd, w.odd);
+    }
+#else
     struct Quads {
         Int byte[4];
     };
     static PRUNUS_INLINE Quads quads(Int x) { return {{x & 255, x >> 8 & 255, x >> 16 & 255, x >> 24 & 255}}; }
-    static PRUNUS_INLINE Quads signed_quads(int32_t even, int32_t odd) {
-        const Int e = splat(even), o = splat(odd);
-        return {{(e << 16) >> 16, (o << 16) >> 16, e >> 16, o >> 16}};
-    }
-    static PRUNUS_INLINE Quads weights(const int32_t* p, uint32_t odd) { return signed_quads(p[0], p[odd]); }
-    static PRUNUS_INLINE Quads block(const int32_t* p, uint32_t& offset) {
-        offset = static_cast<uint32_t>(p[2]);
-        return signed_quads(p[0], p[1]);
+    static PRUNUS_INLINE Quads pairs(Int even, Int odd) {
+        return {{(even << 16) >> 16, (odd << 16) >> 16, even >> 16, odd >> 16}};
     }
     static PRUNUS_INLINE Int dot(Int sum, Quads x, Quads w) {
         PRUNUS_UNROLL
         for (int i = 0; i < 4; ++i) sum += x.byte[i] * w.byte[i];
         return sum;
     }
+#endif
+    static PRUNUS_INLINE Quads weights(const int32_t* p, uint32_t odd) { return pairs(splat(p[0]), splat(p[odd])); }
+    static PRUNUS_INLINE Quads weights_in_lanes(const int32_t* p, uint32_t odd) {
+        return pairs(Int{p[0], p[1], p[2], p[3]}, Int{p[odd], p[odd + 1], p[odd + 2], p[odd + 3]});
+    }
+    static PRUNUS_INLINE Quads block(const int32_t* p, uint32_t& offset) {
+        offset = static_cast<uint32_t>(p[2]);
+        return pairs(splat(p[0]), splat(p[1]));
+    }
 
     static PRUNUS_INLINE Int row(Int a, Int b, Int c, Int d) { return a | b << 8 | c << 16 | d << 24; }
+    static PRUNUS_INLINE void store_quads_of_outputs(void* p, Int a, Int b, Int c, Int d) {
+        const auto quad = [](Int q) { return q[0] | q[1] << 8 | q[2] << 16 | q[3] << 24; };
+        store(p, Int{quad(a), quad(b), quad(c), quad(d)});
+    }
     static PRUNUS_INLINE Int quads_of(Int a, Int b, Int c, Int d) { return row(a, b, c, d); }
     template <int vectors>
     static PRUNUS_INLINE void interleave(Int a, Int b, Int c, Int d, Int* out) {
@@ -59,6 +85,7 @@ struct Int8x16 {
 struct Vec {
     static constexpr int lanes = 4;
     using Bytes = Int8x16;
+    using Widest = Vec;
     using Reg = Floats;
     using Int = Ints;
     using Mask = Int;

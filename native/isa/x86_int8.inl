@@ -15,22 +15,28 @@ constexpr uint32_t int8_halves = 1;
 constexpr uint32_t int8_halves = 2;
 #endif
 
+typedef int32_t Word __attribute__((may_alias));
+
 struct Int8x16 {
     using Int = __m128i;
     static PRUNUS_INLINE Int zero() { return _mm_setzero_si128(); }
     static PRUNUS_INLINE Int load(const void* p) { return _mm_load_si128(static_cast<const Int*>(p)); }
     static PRUNUS_INLINE Int load_any(const void* p) { return _mm_loadu_si128(static_cast<const Int*>(p)); }
     static PRUNUS_INLINE void store(void* p, Int x) { _mm_store_si128(static_cast<Int*>(p), x); }
+    static PRUNUS_INLINE Int splat_at(const void* p) { return splat(*static_cast<const Word*>(p)); }
     static PRUNUS_INLINE Int splat(int32_t x) { return _mm_set1_epi32(x); }
 
     // Outputs of a dense block of that many vectors.
     static constexpr int height(int) { return 8; }
+    // Vectors of outputs that are summed at once for one document or four.
+    static constexpr int sums_of_few(int) { return 8; }
 
 #ifdef __AVX512VNNI__
     using Quads = Int;
     static PRUNUS_INLINE Quads quads(Int x) { return x; }
     static PRUNUS_INLINE Int dot(Int sum, Quads x, Quads w) { return _mm_dpbusd_epi32(sum, x, w); }
     static PRUNUS_INLINE Quads weights(const int32_t* p, uint32_t) { return splat(*p); }
+    static PRUNUS_INLINE Quads weights_in_lanes(const int32_t* p, uint32_t) { return load_any(p); }
     static PRUNUS_INLINE Quads block(const int32_t* p, uint32_t& offset) {
         offset = static_cast<uint32_t>(p[1]);
         return splat(p[0]);
@@ -40,6 +46,9 @@ struct Int8x16 {
         Int even, odd;
     };
     static PRUNUS_INLINE Quads weights(const int32_t* p, uint32_t odd) { return {splat(p[0]), splat(p[odd])}; }
+    static PRUNUS_INLINE Quads weights_in_lanes(const int32_t* p, uint32_t odd) {
+        return {load_any(p), load_any(p + odd)};
+    }
     static PRUNUS_INLINE Quads block(const int32_t* p, uint32_t& offset) {
         offset = static_cast<uint32_t>(p[2]);
         return {splat(p[0]), splat(p[1])};
@@ -53,6 +62,10 @@ struct Int8x16 {
     // Steps of four vectors, saturated to bytes, as one row.
     static PRUNUS_INLINE Int row(Int a, Int b, Int c, Int d) {
         return _mm_packus_epi16(_mm_packs_epi32(a, b), _mm_packs_epi32(c, d));
+    }
+    // Steps of as many outputs as there are lanes, of four documents: four outputs of each make a quad.
+    static PRUNUS_INLINE void store_quads_of_outputs(void* p, Int a, Int b, Int c, Int d) {
+        _mm_storeu_si128(static_cast<Int*>(p), row(a, b, c, d));
     }
     // Steps of four inputs, saturated to bytes, as quads.
     static PRUNUS_INLINE Int quads_of(Int a, Int b, Int c, Int d) {
@@ -77,16 +90,20 @@ struct Int8x32 {
     static PRUNUS_INLINE Int load(const void* p) { return _mm256_load_si256(static_cast<const Int*>(p)); }
     static PRUNUS_INLINE Int load_any(const void* p) { return _mm256_loadu_si256(static_cast<const Int*>(p)); }
     static PRUNUS_INLINE void store(void* p, Int x) { _mm256_store_si256(static_cast<Int*>(p), x); }
+    static PRUNUS_INLINE Int splat_at(const void* p) { return splat(*static_cast<const Word*>(p)); }
     static PRUNUS_INLINE Int splat(int32_t x) { return _mm256_set1_epi32(x); }
 
     // Outputs of a dense block of that many vectors.
     static constexpr int height(int vectors) { return vectors >= 3 ? 2 : 4; }
+    // Vectors of outputs that are summed at once for one document or four.
+    static constexpr int sums_of_few(int documents) { return documents == 1 ? 8 : 2; }
 
 #ifdef __AVX512VNNI__
     using Quads = Int;
     static PRUNUS_INLINE Quads quads(Int x) { return x; }
     static PRUNUS_INLINE Int dot(Int sum, Quads x, Quads w) { return _mm256_dpbusd_epi32(sum, x, w); }
     static PRUNUS_INLINE Quads weights(const int32_t* p, uint32_t) { return splat(*p); }
+    static PRUNUS_INLINE Quads weights_in_lanes(const int32_t* p, uint32_t) { return load_any(p); }
     static PRUNUS_INLINE Quads block(const int32_t* p, uint32_t& offset) {
         offset = static_cast<uint32_t>(p[1]);
         return splat(p[0]);
@@ -96,6 +113,9 @@ struct Int8x32 {
         Int even, odd;
     };
     static PRUNUS_INLINE Quads weights(const int32_t* p, uint32_t odd) { return {splat(p[0]), splat(p[odd])}; }
+    static PRUNUS_INLINE Quads weights_in_lanes(const int32_t* p, uint32_t odd) {
+        return {load_any(p), load_any(p + odd)};
+    }
     static PRUNUS_INLINE Quads block(const int32_t* p, uint32_t& offset) {
         offset = static_cast<uint32_t>(p[2]);
         return {splat(p[0]), splat(p[1])};
@@ -112,6 +132,10 @@ struct Int8x32 {
     // Steps of four vectors, saturated to bytes, as one row.
     static PRUNUS_INLINE Int row(Int a, Int b, Int c, Int d) {
         return _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+    }
+    // Steps of as many outputs as there are lanes, of four documents: four outputs of each make a quad.
+    static PRUNUS_INLINE void store_quads_of_outputs(void* p, Int a, Int b, Int c, Int d) {
+        _mm256_storeu_si256(static_cast<Int*>(p), row(a, b, c, d));
     }
     // Steps of four inputs, saturated to bytes, as quads.
     static PRUNUS_INLINE Int quads_of(Int a, Int b, Int c, Int d) {
@@ -139,16 +163,20 @@ struct Int8x64 {
     static PRUNUS_INLINE Int load(const void* p) { return _mm512_load_si512(p); }
     static PRUNUS_INLINE Int load_any(const void* p) { return _mm512_loadu_si512(p); }
     static PRUNUS_INLINE void store(void* p, Int x) { _mm512_store_si512(p, x); }
+    static PRUNUS_INLINE Int splat_at(const void* p) { return splat(*static_cast<const Word*>(p)); }
     static PRUNUS_INLINE Int splat(int32_t x) { return _mm512_set1_epi32(x); }
 
     // Outputs of a dense block of that many vectors.
     static constexpr int height(int vectors) { return vectors >= 3 ? 4 : 8; }
+    // Vectors of outputs that are summed at once for one document or four.
+    static constexpr int sums_of_few(int documents) { return documents == 1 ? 8 : 4; }
 
 #ifdef __AVX512VNNI__
     using Quads = Int;
     static PRUNUS_INLINE Quads quads(Int x) { return x; }
     static PRUNUS_INLINE Int dot(Int sum, Quads x, Quads w) { return _mm512_dpbusd_epi32(sum, x, w); }
     static PRUNUS_INLINE Quads weights(const int32_t* p, uint32_t) { return splat(*p); }
+    static PRUNUS_INLINE Quads weights_in_lanes(const int32_t* p, uint32_t) { return load_any(p); }
     // Through a general register, for the reason that Vec::weight gives.
     static PRUNUS_INLINE Quads block(const int32_t* p, uint32_t& offset) {
         uint64_t both = *reinterpret_cast<const Pair*>(p);
@@ -161,6 +189,9 @@ struct Int8x64 {
         Int even, odd;
     };
     static PRUNUS_INLINE Quads weights(const int32_t* p, uint32_t odd) { return {splat(p[0]), splat(p[odd])}; }
+    static PRUNUS_INLINE Quads weights_in_lanes(const int32_t* p, uint32_t odd) {
+        return {load_any(p), load_any(p + odd)};
+    }
     static PRUNUS_INLINE Quads block(const int32_t* p, uint32_t& offset) {
         offset = static_cast<uint32_t>(p[2]);
         return {splat(p[0]), splat(p[1])};
@@ -177,6 +208,10 @@ struct Int8x64 {
     // Steps of four vectors, saturated to bytes, as one row.
     static PRUNUS_INLINE Int row(Int a, Int b, Int c, Int d) {
         return _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+    }
+    // Steps of as many outputs as there are lanes, of four documents: four outputs of each make a quad.
+    static PRUNUS_INLINE void store_quads_of_outputs(void* p, Int a, Int b, Int c, Int d) {
+        _mm512_storeu_si512(p, row(a, b, c, d));
     }
     // Steps of four inputs, saturated to bytes, as quads.
     static PRUNUS_INLINE Int quads_of(Int a, Int b, Int c, Int d) {

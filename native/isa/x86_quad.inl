@@ -4,6 +4,7 @@ struct Quad {
     static constexpr int lanes = 4;
     using Reg = __m128;
     using Bytes = Int8x16;
+    using Widest = Vec;
     using Int = __m128i;
     using Mask = __m128;
     struct Split {

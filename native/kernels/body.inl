@@ -10,6 +10,7 @@
 #include "dense.inl"
 #include "int8.inl"
 #include "int8_block.inl"
+#include "int8_few.inl"
 // clang-format on
 
 template <class V, int G>
@@ -18,12 +19,25 @@ PRUNUS_NOINLINE void sigmoid_rows(float* rows, uint32_t count) {
         V::store(rows + i * V::lanes, sigmoid<V>(V::load(rows + i * V::lanes)));
 }
 
+// Whether outputs, not documents, stand in the lanes of a dense int8 layer: for one document, and for up to four where
+// vectors are wider than that.
+template <class V, bool alone>
+constexpr bool outputs_in_lanes() {
+    return alone || (V::lanes == 4 && V::Widest::lanes > 4);
+}
+
 template <class V, int G, Stream stream, bool alone, class Out>
 PRUNUS_INLINE void run_layer(const Layer& layer, const float* in, float* out) {
     constexpr int scale = stream == wide_stream ? G : G * V::lanes;
-    if (layer.int8 != nullptr && layer.int8->dense)
-        dense_int8_layer<V, G, Out>(layer, in, out);
-    else if (layer.int8 != nullptr)
+    if (layer.int8 != nullptr && layer.int8->dense) {
+        if constexpr (outputs_in_lanes<V, alone>()) {
+            using W = typename V::Widest;
+            constexpr int documents = alone ? 1 : 4;
+            dense_int8_layer_of_few<V, W, documents, typename Out::template OfFew<W, documents>>(layer, in, out);
+        } else {
+            dense_int8_layer<V, G, Out>(layer, in, out);
+        }
+    } else if (layer.int8 != nullptr)
         block_int8_layer<V, G, scale, Out>(layer, layer.int8->weights[stream], in, out);
     else if (layer.sparse)
         sparse_layer<V, G, scale, Out>(layer, layer.weights[stream], in, out);
@@ -47,17 +61,18 @@ bool score_tile(const Packed& net, const float* X, uint32_t documents, uint32_t 
         in = next;
         next = other;
     };
-    bool bytes = false;
+    enum { floats, bytes, quads } held = floats;  // what `in` holds
     for (const Layer* layer = net.layers; layer != net.layers + net.layer_count; ++layer) {
-        if (layer->int8 != nullptr) {
-            if (bytes)
+        if (layer->int8 != nullptr && held != quads) {
+            if (held == bytes)
                 quads_of_bytes<V, G>(*layer->int8, in, next);
             else
                 quads_of_floats<V, G>(*layer->int8, in, next);
             swap();
         }
-        // One document alone leaves floats behind a dense layer, whatever follows.
-        bytes = layer->form != Form::floats && !(alone && layer->int8 == nullptr && !layer->sparse);
+        held = layer->form == Form::floats ? floats : bytes;
+        if (alone && layer->int8 == nullptr && !layer->sparse) held = floats;  // see dense_layer_of_one
+        if (outputs_in_lanes<V, alone>() && layer->int8 != nullptr && layer->int8->dense && held == bytes) held = quads;
         if (layer->form == Form::bytes)
             run_layer<V, G, stream, alone, ByteRows<V, G, false>>(*layer, in, next);
         else if (layer->form == Form::clamped_bytes)

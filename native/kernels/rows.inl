@@ -1,10 +1,17 @@
 // How a layer hands an output on: as a row of floats, or, where an int8 layer follows, as a row of bytes, which is a
 // quarter of the stores and of the cache. The rounding is that of the layer that follows.
 
+template <class V, class W, int documents>
+struct FloatsOfFew;
+template <class V, class W, int documents, bool clamped>
+struct QuadsOfFew;
+
 // Every activation but the sigmoid is a clamp. The bounds come first, so that a NaN (an overflow) stays one.
 template <class V, int G>
 struct FloatRows {
     static constexpr int stride = G * V::lanes;  // floats from one row to the next
+    template <class W, int documents>
+    using OfFew = FloatsOfFew<V, W, documents>;
     typename V::Reg lower, upper;
 
     PRUNUS_INLINE explicit FloatRows(const Layer& layer) : lower(V::splat(layer.lower)), upper(V::splat(layer.upper)) {}
@@ -19,6 +26,8 @@ struct FloatRows {
 template <class V, int G, bool clamped>
 struct ByteRows {
     static constexpr int stride = V::lanes;  // a row is one vector: four bytes a lane, one of each vector of documents
+    template <class W, int documents>
+    using OfFew = QuadsOfFew<V, W, documents, clamped>;
     typename V::Reg lower, upper, scale, zero;
 
     PRUNUS_INLINE explicit ByteRows(const Layer& layer)
