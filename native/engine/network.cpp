@@ -157,6 +157,7 @@ Network::Network(const Description& description, const Isa& isa)
     // Quads stand where the layer before has read from, so the buffers change places once more at each int8 layer.
     if (!int8_.empty()) rows[0] = rows[1] = std::max(rows[0], rows[1]);
     packed_.features = description.features;
+    packed_.few = few_documents(description);
     packed_.tile = static_cast<size_t>(widest_pair) * isa.lanes * 4 * sizeof(float) > isa.largest_tile ? 2 : 4;
     packed_.groups = groups_.data();
     packed_.slots = slots_.data();

@@ -79,6 +79,7 @@ class Network {
 
     void pack_inputs(const Description& description, std::vector<uint32_t>& position);
     Layer pack_layer(const LayerDescription& layer, std::vector<uint32_t>& position, bool last);
+    uint32_t few_documents(const Description& description) const;
     Layer pack_int8(const LayerDescription& layer, std::vector<uint32_t>& position);
     void hand_on_bytes(Layer& before, const LayerDescription& described, const LayerDescription& after);
 

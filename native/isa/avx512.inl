@@ -103,12 +103,6 @@ struct Vec {
 #include "../kernels/body.inl"
 #include "x86_quad.inl"
 
-bool score_few(const Packed& net, const float* X, uint32_t documents, float* out, float* scratch) {
-    if (documents == 1) return score_tile<Quad, 1, narrow_stream, true>(net, X, documents, 0, out, scratch);
-    if (documents <= 4) return score_tile<Quad, 1, narrow_stream, false>(net, X, documents, 0, out, scratch);
-    return score_tile<Vec, 1, wide_stream, false>(net, X, documents, 0, out, scratch);
-}
-
 bool score(const Packed& net, const float* X, size_t n, float* out, float* scratch) noexcept {
     return score_batch<Vec, score_few>(net, X, n, out, scratch);
 }
