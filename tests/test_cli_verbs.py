@@ -276,6 +276,40 @@ def test_bench_alone_generates_rows(model: Path) -> None:
     assert "prunus" in done.out
 
 
+def test_bench_runs_a_file_of_trees(world: World, tmp_path: Path) -> None:
+    """An ensemble in our engine is timed beside its own library, on generated rows and on data, and scores the same."""
+    from prunus.data.ranking import Schema
+    from prunus.engine.file import save
+    from prunus.teacher.trees import load_trees
+
+    trees = load_trees(world["teacher.txt"])
+    path = tmp_path / "trees.prunus"
+    save(path, trees.ensemble(), Schema(trees.feature_names, (True,) * trees.n_features), metadata={})
+    args = ["bench", path, "--against", "lightgbm,prunus-trees", "--teacher", world["teacher.txt"]]
+    args += ["--seconds", "0.3", "--batches", "1,20", "--json"]
+    for more in ([], ["--data", world["test.parquet"]]):
+        values = run(*args, *more).json()
+        assert values["unavailable"] == {}
+        assert [row["engine"] for row in values["rows"]] == ["prunus", "lightgbm", "prunus-trees"] * 2
+        assert all(row["max_difference"] < 1e-4 for row in values["rows"])
+        assert not any("wrong" in row for row in values["rows"])
+    assert len({row["ndcg@10"] for row in values["rows"]}) == 1
+
+
+def test_bench_says_that_trees_are_no_network(world: World, tmp_path: Path) -> None:
+    """A rival that runs networks cannot run a file of trees: it is named with the reason."""
+    pytest.importorskip("torch")
+    from prunus.data.ranking import Schema
+    from prunus.engine.file import save
+    from prunus.teacher.trees import load_trees
+
+    trees = load_trees(world["teacher.txt"])
+    path = tmp_path / "trees.prunus"
+    save(path, trees.ensemble(), Schema(trees.feature_names, (True,) * trees.n_features), metadata={})
+    values = run("bench", path, "--against", "torch", "--seconds", "0.1", "--batches", "20", "--json").json()
+    assert "holds an ensemble of trees; expected a network" in values["unavailable"]["torch"]
+
+
 def test_inspect_shows_what_a_file_holds(world: World, model: Path) -> None:
     """Layers, features that are read and not, provenance and the outcome of the checks."""
     values = run("inspect", model, "--json").json()
