@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     Call = Callable[[NDArray[np.float32]], Any]
 
 
+LARGEST_BOUND = 256
+"""Documents up to which ONNX Runtime is faster with a copy into bound memory (2 us less a call) than without."""
+
+
 def address(X: NDArray[Any]) -> ctypes.c_void_p:
     """Where the values of an array start; ``X.ctypes.data`` says the same and takes a microsecond longer."""
     return ctypes.c_void_p(X.__array_interface__["data"][0])
@@ -63,3 +67,29 @@ def onnx_session(model: str) -> Any:  # noqa: ANN401 - onnxruntime is not instal
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(f"{model}/model.onnx", options, providers=["CPUExecutionProvider"])
+
+
+def onnx_call(session: Any, batch: int) -> Call:  # noqa: ANN401 - as above
+    """Give the fastest way to run a session on batches of one size: input and output bound beforehand, where copying is cheap.
+
+    Args:
+        session: of :func:`onnx_session`, with one input float32 [n, n_features] and one output float32 [n, 1] that counts.
+        batch: documents of a call.
+    """
+    import numpy as np
+
+    source, target = session.get_inputs()[0], session.get_outputs()[0]
+    if batch > LARGEST_BOUND:
+        run, wanted, name = session.run, [target.name], source.name
+        return lambda X: run(wanted, {name: X})[0]
+    X_bound, out = np.empty((batch, source.shape[1]), np.float32), np.empty((batch, 1), np.float32)
+    binding, run_bound = session.io_binding(), session.run_with_iobinding
+    binding.bind_input(source.name, "cpu", 0, np.float32, X_bound.shape, X_bound.ctypes.data)
+    binding.bind_output(target.name, "cpu", 0, np.float32, out.shape, out.ctypes.data)
+
+    def score(X: NDArray[np.float32]) -> NDArray[np.float32]:
+        X_bound[:] = X
+        run_bound(binding)
+        return out
+
+    return score

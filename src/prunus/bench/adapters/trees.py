@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .regression import as_regression
-from .shared import address, onnx_session
+from .shared import address, onnx_call, onnx_session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -209,6 +209,4 @@ class OnnxRuntimeTrees:
 
     def call(self, batch: int) -> Call:
         """Give the function to time for batches of this size."""
-        del batch
-        run, wanted = self.session.run, [self.session.get_outputs()[0].name]
-        return lambda X: run(wanted, {"X": X})[0]
+        return onnx_call(self.session, batch)
