@@ -23,6 +23,7 @@ from prunus import __version__
 from prunus.bench.adapters import find_engine
 from prunus.bench.machine import cpu_model, package_version
 from prunus.bench.peers import Peer, digest, peers_dir
+from prunus.engine.header import FORMAT_VERSION
 from prunus.errors import PeerError
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def _key(peer: Peer, adapter: Any, model: Path) -> str:  # noqa: ANN401 - adapte
     if peer.source:
         how.append(Path(os.environ[peer.source]).read_text(encoding="utf-8"))
     if peer.name.startswith("prunus"):
-        how.append(__version__)
+        how.append(f"{__version__}, format {FORMAT_VERSION}")
     return digest(model.read_bytes(), model.suffix, *packages, cpu_model(), *how)
 
 
