@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from prunus.compiler import compile as compile  # noqa: A004 - the verb, as the user writes it
     from prunus.compress.estimator import DistilledRanker as DistilledRanker
     from prunus.engine.file import load as load
     from prunus.engine.scorer import RankScorer as RankScorer
@@ -23,10 +24,11 @@ __version__ = "0.1.0"
 _HOME = {
     "DistilledRanker": "prunus.compress.estimator",
     "RankScorer": "prunus.engine.scorer",
+    "compile": "prunus.compiler",
     "load": "prunus.engine.file",
 }
 
-__all__ = ["DistilledRanker", "RankScorer", "__version__", "load"]
+__all__ = ["DistilledRanker", "RankScorer", "__version__", "compile", "load"]
 
 
 def __getattr__(name: str) -> object:

@@ -5,7 +5,8 @@ A net that another tool made becomes the same kind of network; it is held agains
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import os
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -106,6 +107,47 @@ def compile_layers(
         inputs.take(shrunk.slots),
         tuple(choose_kernel(weight, bias, layer.activation, latency, batch) for weight, bias, layer in stack),
     )
+
+
+def compile(  # noqa: A001 - the verb, as the user writes it: prunus.compile
+    model: Any,  # noqa: ANN401 - a path or a model of any of several libraries
+    *,
+    feature_names: Sequence[str] | None = None,
+    n_trees: int | None = None,
+) -> RankScorer:
+    """Compile a model that another tool trained, without distillation; what comes out is proved to score the same.
+
+    The one place where the kind of model is told. A file's kind is told by its content, whatever its name:
+
+    - a LightGBM text model, XGBoost JSON or UBJSON, CatBoost CBM or JSON: exact trees, leaf for leaf
+      (:func:`~prunus.compiler_trees.compile_trees`; ``docs/trees.md``).
+
+    An object's kind is told by its class:
+
+    - a :class:`~prunus.teacher.trees.TreeTeacher`, a trained model of LightGBM, XGBoost or CatBoost: exact trees.
+
+    Args:
+        model: a path, or a trained model.
+        feature_names: names of its features, in its order; default those in the model.
+        n_trees: of trees, keep the first ones only; default all.
+
+    Returns:
+        A scorer; ``scorer.save("ranker.prunus")`` writes the model file.
+
+    Raises:
+        TeacherError: the file or object is of no kind that is known, or holds what cannot be compiled exactly.
+        SchemaError: another number of names than features.
+        NetworkError: the engine cannot run the model.
+        ParityError: the compiled model does not do as the original does.
+    """
+    from prunus.compiler_trees import compile_trees
+    from prunus.teacher.objects import trees_of
+    from prunus.teacher.trees import TreeTeacher, load_trees
+
+    if isinstance(model, str | os.PathLike):
+        return compile_trees(load_trees(os.fspath(model)), n_trees=n_trees, feature_names=feature_names)
+    teacher = model if isinstance(model, TreeTeacher) else trees_of(model)
+    return compile_trees(teacher, n_trees=n_trees, feature_names=feature_names)
 
 
 def compile_net(

@@ -9,6 +9,7 @@ import typer
 
 from prunus.cli import (
     bench,
+    compile,  # noqa: A004 - the verb's own module
     demo,
     evaluate,
     info,
@@ -97,6 +98,7 @@ def make_app() -> typer.Typer:
         (rank, "compress", rank_compress.compress, "Make a small model that ranks as well."),
         (rank, "calibrate", rank_calibrate.calibrate, "Measure the engine on this CPU."),
         (rank, "design", rank_design.design, "Propose students that meet a budget."),
+        (top, "compile", compile.compile, "Take a trained model as it is."),
         (top, "score", score.score, "Documents in, scores out."),
         (top, "evaluate", evaluate.evaluate, "Quality, time, and the test against a teacher."),
         (top, "bench", bench.bench, "Time a model beside other engines."),

@@ -101,14 +101,25 @@ def check_same_columns(teacher: TreeTeacher, scorer: RankScorer) -> None:
 
 
 def student_figures(model: Path, scorer: RankScorer, own: PerQuery) -> dict[str, Any]:
-    """Give what is known of a model without timing it."""
+    """Give what is known of a model without timing it; trees have no weights to count."""
+    from prunus.engine.ensemble import Ensemble
+
+    kept = scorer.model
     return {
-        "name": str(scorer.metadata.get("architecture", "model")),
+        "name": ("exact trees: " if isinstance(kept, Ensemble) else "")
+        + str(scorer.metadata.get("architecture", "model")),
         "ndcg@10": own.mean,
         "bytes": model.stat().st_size,
-        "nonzeros": scorer.network.nonzeros,
+        "nonzeros": None if isinstance(kept, Ensemble) else kept.nonzeros,
         "features_used": len(scorer.features_used),
     }
+
+
+def role_of(scorer: RankScorer) -> str:
+    """Give the role of a model in a table of results."""
+    from prunus.engine.ensemble import Ensemble
+
+    return "trees" if isinstance(scorer.model, Ensemble) else "sparse"
 
 
 def alone(model: Path, scorer: RankScorer, own: PerQuery, data: RankingData) -> dict[str, Any]:
@@ -118,7 +129,7 @@ def alone(model: Path, scorer: RankScorer, own: PerQuery, data: RankingData) -> 
     talk.say("timing")
     times = measure(model, data.X[:TIMED_ROWS], [int(batch) for batch in table.BATCHES])
     student = student_figures(model, scorer, own) | times
-    row = {**student, "role": "sparse", "engine": f"prunus {scorer.isa}", "chosen": True, "difference": None}
+    row = {**student, "role": role_of(scorer), "engine": f"prunus {scorer.isa}", "chosen": True, "difference": None}
     return {
         "metric": "ndcg@10",
         "convention": str(own),
@@ -167,7 +178,7 @@ def compared(
     difference, lower, upper = paired_interval(theirs, own)
     rows = [
         {**master, "role": "teacher", "features_used": len(teacher.features_used)},
-        {**student, "role": "sparse", "chosen": True, "difference": difference, "lower": lower, "upper": upper},
+        {**student, "role": role_of(scorer), "chosen": True, "difference": difference, "lower": lower, "upper": upper},
     ]
     return {
         "metric": "ndcg@10",

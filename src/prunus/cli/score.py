@@ -50,7 +50,7 @@ def score(
 
     check_form(out)
     scorer = load(model)
-    needed = [int(f) for f in scorer.network.features_read]
+    needed = [int(f) for f in scorer.model.features_read]
     X, ids = read_features(
         list(data), scorer.schema.feature_names, needed=needed, columns=options.columns_of(qid=qid, where=where)
     )

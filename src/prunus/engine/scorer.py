@@ -215,6 +215,22 @@ class RankScorer:
         schema = Schema(names, tuple(live.schema.allow_missing[f] for f in read))
         return RankScorer(live.model.narrow(), schema, metadata=live.metadata, isa=live.asked_isa)
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model file, with the metadata; see :func:`prunus.engine.file.save`.
+
+        Args:
+            path: where to; an existing file is replaced.
+
+        Raises:
+            NetworkError: the model's scores are not finite or cannot be repeated.
+            ModelFileError: the metadata cannot be written.
+            OutputError: the file cannot be written; one that stood there before is untouched.
+        """
+        from prunus.engine.file import save
+
+        live = self._live
+        save(path, live.model, live.schema, metadata=live.metadata)
+
     def swap(self, other: RankScorer) -> None:
         """Replace the model by that of another scorer, at once and whole, while other threads score.
 
