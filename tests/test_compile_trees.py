@@ -262,5 +262,5 @@ def test_the_other_verbs_take_trees(tmp_path: Path, world: Any, monkeypatch: pyt
     ]
     for more in ([], ["--data", world["test.parquet"]]):
         rows_of = run("bench", out, *words, *more).json()["rows"]
-        assert {row["engine"] for row in rows_of} == {"prunus", "lightgbm"}
+        assert {"prunus", "lightgbm"} <= {row["engine"] for row in rows_of}
         assert not any(row.get("wrong") for row in rows_of)
