@@ -14,7 +14,7 @@ from prunus.engine.network import Activation, Dense, InputStage, Network, SlotKi
 from prunus.engine.scorer import RankScorer
 
 ISAS = _native.isas()
-BATCHES = (0, 1, 2, 3, 4, 5, 15, 16, 17, 31, 33, 48, 63, 64, 65, 127, 130)
+BATCHES = (0, 1, 2, 3, 4, 5, 8, 9, 15, 16, 17, 24, 25, 31, 33, 48, 63, 64, 65, 127, 130)
 
 
 def assert_same(got, expected, tolerance=1e-5):
@@ -71,7 +71,7 @@ def test_a_document_does_not_know_its_batch(isa, network):
     scores = scorer.score(X)
     for i in (0, 15, 16, 63, 64, 149):
         assert scorer.score(X[i : i + 1])[0] == scores[i]
-    for n in (2, 4, 5, 17, 33, 49, 100):
+    for n in (2, 4, 5, 8, 9, 17, 24, 25, 33, 40, 49, 100):
         np.testing.assert_array_equal(scorer.score(X[:n]), scores[:n])
     order = np.random.default_rng(4).permutation(150)
     np.testing.assert_array_equal(scorer.score(np.ascontiguousarray(X[order])), scores[order])

@@ -26,4 +26,13 @@ const std::vector<const Isa*>& usable_isas() {
     return found;
 }
 
+bool halves_512() {
+#ifdef PRUNUS_X86
+    __builtin_cpu_init();
+    return __builtin_cpu_is("amdfam19h") && __builtin_cpu_supports("avx512f");
+#else
+    return false;
+#endif
+}
+
 }  // namespace prunus

@@ -10,4 +10,7 @@ namespace prunus {
 // Those of this build that this CPU and operating system have, best first; scalar is always the last.
 const std::vector<const Isa*>& usable_isas();
 
+// Whether this CPU runs an instruction of 512 bits as two of 256 (Zen 4), so that half a vector costs half.
+bool halves_512();
+
 }  // namespace prunus

@@ -10,6 +10,7 @@
 #include <system_error>
 #include <thread>
 
+#include "dispatch.hpp"
 #include "scratch.hpp"
 
 namespace prunus {
@@ -159,6 +160,7 @@ Network::Network(const Description& description, const Isa& isa)
     packed_.features = description.features;
     packed_.few = few_documents(description);
     packed_.tile = static_cast<size_t>(widest_pair) * isa.lanes * 4 * sizeof(float) > isa.largest_tile ? 2 : 4;
+    packed_.halves_512 = halves_512();
     packed_.groups = groups_.data();
     packed_.slots = slots_.data();
     packed_.chunks = chunks_.data();

@@ -86,6 +86,7 @@ struct Packed {
     uint32_t features;  // columns of X
     uint32_t few;       // documents, at most a vector of them, up to which they are scored four at a time
     uint32_t tile;      // vectors of documents in a full tile: 4, or 2 (see Isa::largest_tile)
+    bool halves_512;    // the CPU runs instructions of 512 bits as two of 256
     // input stage: groups of four neighbouring features are loaded and transposed together
     const uint32_t* groups;  // first feature of each group, at most features - 4
     const Slot* slots;

@@ -101,10 +101,23 @@ struct Vec {
 };
 
 #include "../kernels/body.inl"
+#include "x86_eight.inl"
 #include "x86_quad.inl"
 
+// Up to eight documents take a vector of 256 bits, and so do 17 to 24, three of them, where the CPU runs 512 bits as
+// two halves: on Zen 4 a dense network took 36 % less time for 8 documents and 19 % less for 17 to 24, a sparse one 20
+// to 23 % and 6 to 11 %.
+bool score_rest(const Packed& net, const float* X, uint32_t documents, float* out, float* scratch) {
+    const bool fours = documents <= 4 || documents <= net.few;
+    if (!fours && documents <= 8) return score_tile<Eight, 1, narrow_stream, false>(net, X, documents, 0, out, scratch);
+    if (net.halves_512 && documents > 16 && documents <= 24)
+        return score_tile<Eight, 3, narrow_stream, false>(net, X, documents, 0, out, scratch);
+    return documents <= 16 ? score_few(net, X, documents, out, scratch)
+                           : score_vectors<Vec>(net, X, documents, out, scratch);
+}
+
 bool score(const Packed& net, const float* X, size_t n, float* out, float* scratch) noexcept {
-    return score_batch<Vec, score_few>(net, X, n, out, scratch);
+    return score_batch<Vec, score_rest>(net, X, n, out, scratch);
 }
 
 // Tiles of two and four vectors, networks a -> b -> 1 of 3 and 10 % density, on Zen 4 (32 KiB L1d): four are 1-4 %

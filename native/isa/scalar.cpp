@@ -179,13 +179,13 @@ struct Vec {
 
 #include "../kernels/body.inl"
 
-bool score_few(const Packed& net, const float* X, uint32_t documents, float* out, float* scratch) {
+bool score_rest(const Packed& net, const float* X, uint32_t documents, float* out, float* scratch) {
     if (documents == 1) return score_tile<Vec, 1, wide_stream, true>(net, X, documents, 0, out, scratch);
-    return score_tile<Vec, 1, wide_stream, false>(net, X, documents, 0, out, scratch);
+    return score_vectors<Vec>(net, X, documents, out, scratch);
 }
 
 bool score(const Packed& net, const float* X, size_t n, float* out, float* scratch) noexcept {
-    return score_batch<Vec, score_few>(net, X, n, out, scratch);
+    return score_batch<Vec, score_rest>(net, X, n, out, scratch);
 }
 
 }  // namespace

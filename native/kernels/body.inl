@@ -86,10 +86,25 @@ bool score_tile(const Packed& net, const float* X, uint32_t documents, uint32_t 
     return found;
 }
 
-using ScoreTile = bool (*)(const Packed&, const float*, uint32_t, float*, float*);
+// Score fewer documents than a full tile: the smallest tile of whole vectors that holds them.
+template <class V>
+bool score_vectors(const Packed& net, const float* X, uint32_t documents, float* out, float* scratch) {
+    switch ((documents + V::lanes - 1) / V::lanes) {
+        case 1:
+            return score_tile<V, 1, wide_stream, false>(net, X, documents, 0, out, scratch);
+        case 2:
+            return score_tile<V, 2, wide_stream, false>(net, X, documents, 0, out, scratch);
+        case 3:
+            return score_tile<V, 3, wide_stream, false>(net, X, documents, 0, out, scratch);
+        default:
+            return score_tile<V, 4, wide_stream, false>(net, X, documents, 0, out, scratch);
+    }
+}
 
-// Score n documents: full tiles, then the smallest tile that holds the rest; `few` scores up to V::lanes documents.
-template <class V, ScoreTile few>
+using ScoreRest = bool (*)(const Packed&, const float*, uint32_t, float*, float*);
+
+// Score n documents: full tiles, then `score_rest` for what is less than one.
+template <class V, ScoreRest score_rest>
 bool score_batch(const Packed& net, const float* X, size_t n, float* out, float* scratch) {
     bool found = false;
     const size_t full = static_cast<size_t>(net.tile) * V::lanes;
@@ -101,16 +116,6 @@ bool score_batch(const Packed& net, const float* X, size_t n, float* out, float*
         else
             found |= score_tile<V, 2, wide_stream, false>(net, X, documents, behind, out, scratch);
     }
-    const uint32_t rest = static_cast<uint32_t>(n);
-    if (rest == 0) return found;
-    switch ((rest + V::lanes - 1) / V::lanes) {
-        case 1:
-            return found | few(net, X, rest, out, scratch);
-        case 2:
-            return found | score_tile<V, 2, wide_stream, false>(net, X, rest, 0, out, scratch);
-        case 3:
-            return found | score_tile<V, 3, wide_stream, false>(net, X, rest, 0, out, scratch);
-        default:
-            return found | score_tile<V, 4, wide_stream, false>(net, X, rest, 0, out, scratch);
-    }
+    if (n != 0) found |= score_rest(net, X, static_cast<uint32_t>(n), out, scratch);
+    return found;
 }
