@@ -51,6 +51,14 @@ def test_save_then_load_is_identity(tmp_path_factory: pytest.TempPathFactory, en
     assert to_bytes(scorer.model, scorer.schema, metadata=scorer.metadata) == path.read_bytes()
 
 
+def test_a_file_of_an_earlier_build_still_loads() -> None:
+    """A file of trees that is kept beside the tests (written by save once) loads for as long as version 2 is read."""
+    scorer = load(Path(__file__).parent / "golden" / "trees-v2.prunus")
+    assert same(scorer.model, trees())
+    assert scorer.schema == schema(trees())
+    assert scorer.metadata == {"teacher": "ranker.txt"}
+
+
 def test_the_header_is_readable(tmp_path: Path, content: bytes) -> None:
     """The header counts trees, nodes, leaves and sets, and has no layers."""
     (tmp_path / "m.prunus").write_bytes(content)
