@@ -258,9 +258,8 @@ def parts_of(given: argparse.Namespace) -> tuple[RankingData, RankingData, Ranki
         columns = Columns(ignore=NOT_FEATURES, user="user_id")
         train, valid, test = (read_ranking(given.data / f"{p}.parquet", columns) for p in ("train", "valid", "test"))
     else:
-        train, valid, test = (
-            generate_ranking(n, seed, n_features=136) for n, seed in ((12_000, 1), (2_000, 2), (5_000, 3))
-        )
+        sizes = (given.queries, given.queries // 6, given.queries * 5 // 12)
+        train, valid, test = (generate_ranking(n, seed + 1, n_features=136) for seed, n in enumerate(sizes))
     path = given.teacher or given.out / "teacher.txt"
     if not path.exists():
         train_lambdamart(train, valid).save(path)
@@ -273,6 +272,7 @@ def main() -> None:
     arguments.add_argument("--set", choices=["globo", "generated"], required=True)
     arguments.add_argument("--data", type=Path)
     arguments.add_argument("--teacher", type=Path)
+    arguments.add_argument("--queries", type=int, default=12_000, help="training queries of the generated set")
     arguments.add_argument("--budgets", type=float, nargs="+", default=list(BUDGETS))
     arguments.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     arguments.add_argument("--seeds", type=int, default=3)
