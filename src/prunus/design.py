@@ -6,11 +6,12 @@ import itertools
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
 from prunus.engine.file import to_bytes
+from prunus.engine.int8 import BLOCK
 from prunus.engine.network import Activation, Dense, LayerShape, Network, NetworkShape, SlotKind, Sparse, count_groups
 from prunus.errors import BudgetError, BudgetImpossibleError
 from prunus.latency import Prices
@@ -113,6 +114,12 @@ class Budget:
 Kind = Literal["sparse", "dense", "int8", "block"]
 """Kinds of student."""
 
+PRUNED = ("sparse", "block")
+"""Kinds that start wide and are pruned down to the budget."""
+
+LEAST_DENSITY = 0.01
+"""Share of its weights that a pruned student must be left with: below it nothing is learned that a narrower one does not."""
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -143,8 +150,32 @@ class Architecture:
         mixed = "-f32first" if self.kind in ("int8", "block") and self.first == "f32" else ""
         return f"{self.kind}{mixed} {'x'.join(map(str, self.widths))}"
 
+    @property
+    def spelled(self) -> str:
+        """Name and target, as :meth:`parse` reads them: ``sparse 128x64@0.0376``."""
+        return f"{self.name}@{self.target!r}"
 
-def prices(inputs: InputStage, budget: Budget, latency: LatencyModel, schema: Schema) -> Prices:
+    @classmethod
+    def parse(cls, text: str) -> Architecture:
+        """Read what :attr:`spelled` wrote.
+
+        Raises:
+            BudgetError: the text has another form.
+        """
+        form = re.fullmatch(r"(sparse|dense|int8|block)(-f32first)? (\d+(?:x\d+)*)@([0-9.e+-]+)", text)
+        try:
+            if form:
+                widths = tuple(int(width) for width in form[3].split("x"))
+                return cls(cast("Kind", form[1]), widths, float(form[4]), "f32" if form[2] else "int8")
+        except ValueError:
+            pass
+        msg = f"got the student {text!r}; expected a kind, widths and a target, as in 'sparse 128x64@0.0376'"
+        raise BudgetError(msg)
+
+
+def prices(
+    inputs: InputStage, budget: Budget, latency: LatencyModel, schema: Schema, target: float | None = None
+) -> Prices:
     """Price the parts of a sparse network in the budget's unit.
 
     Args:
@@ -152,11 +183,12 @@ def prices(inputs: InputStage, budget: Budget, latency: LatencyModel, schema: Sc
         budget: says which unit.
         latency: time model of this CPU.
         schema: of the model file, whose names cost bytes.
+        target: what the student is to cost, where that is not what the budget allows.
     """
     if budget.n_bytes is not None:
         slot = np.full(inputs.n_slots, float(BYTES_PER_SLOT))
         return Prices(_fixed_bytes(inputs, schema), float(BYTES_PER_WEIGHT), float(BYTES_PER_UNIT), slot)
-    return latency.prices(inputs, budget.batch, target_us=budget.total * HEADROOM, cycle=CYCLE)
+    return latency.prices(inputs, budget.batch, target_us=target or budget.total * HEADROOM, cycle=CYCLE)
 
 
 def _fixed_bytes(inputs: InputStage, schema: Schema) -> float:
@@ -166,13 +198,15 @@ def _fixed_bytes(inputs: InputStage, schema: Schema) -> float:
     return float(len(to_bytes(smallest, schema, metadata={})) + METADATA_BYTES - BYTES_PER_SLOT)
 
 
-def _shape(inputs: InputStage, n_features: int, widths: tuple[int, ...]) -> NetworkShape:
-    """Return the shape of a dense network."""
-    sizes = [inputs.n_slots, *widths, 1]
-    layers = tuple(LayerShape(a, b, a * b, "dense") for a, b in itertools.pairwise(sizes))
+def _shape(inputs: InputStage, n_features: int, widths: tuple[int, ...], kind: Kind = "dense") -> NetworkShape:
+    """Return the shape of a network that keeps all its weights: of a dense kind, or of a pruned one before it is pruned."""
+    hidden = {"sparse": "sparse", "dense": "dense", "int8": "dense_int8", "block": "block_int8"}[kind]
+    sizes = [inputs.n_slots, *widths]
+    layers = tuple(LayerShape(a, b, a * b, hidden) for a, b in itertools.pairwise(sizes))
+    last = LayerShape(sizes[-1], 1, sizes[-1], "dense")
     read = np.unique(inputs.feature)
     n_log = int((inputs.kind == SlotKind.LOG).sum())
-    return NetworkShape(n_features, len(read), count_groups(read), inputs.n_slots, n_log, layers)
+    return NetworkShape(n_features, len(read), count_groups(read), inputs.n_slots, n_log, (*layers, last))
 
 
 def typical_network(architecture: Architecture, inputs: InputStage, n_features: int, price: Prices) -> Network:
@@ -210,22 +244,26 @@ def cheapest(price: Prices) -> float:
 
 
 def dense_cost(
-    inputs: InputStage, widths: tuple[int, ...], budget: Budget, latency: LatencyModel, schema: Schema
+    inputs: InputStage,
+    widths: tuple[int, ...],
+    budget: Budget,
+    latency: LatencyModel,
+    schema: Schema,
+    kind: Kind = "dense",
 ) -> float:
-    """Predict what a dense network costs, in the budget's unit."""
-    shape = _shape(inputs, schema.n_features, widths)
+    """Predict what a network that keeps all its weights costs, in the budget's unit."""
+    shape = _shape(inputs, schema.n_features, widths, kind)
     if budget.n_bytes is not None:
-        return (
-            _fixed_bytes(inputs, schema)
-            + BYTES_PER_SLOT * inputs.n_slots
-            + sum(4 * w + 4 * b for _, b, w, _ in shape.layers)
-        )
+        of_weight = {"sparse": BYTES_PER_WEIGHT, "dense": 4, "int8": 1, "block": 2}[kind]
+        of_unit = {"sparse": BYTES_PER_UNIT, "dense": 4, "int8": 8, "block": 12}[kind]
+        weights = sum(of_weight * layer.stored + of_unit * layer.n_outputs for layer in shape.layers)
+        return _fixed_bytes(inputs, schema) + BYTES_PER_SLOT * inputs.n_slots + weights
     return latency.predict(shape, budget.batch, cycle=CYCLE).us_per_doc
 
 
-def halving(first: int, n_layers: int) -> tuple[int, ...]:
-    """Widths of hidden layers, each half the one before, at least 2."""
-    return tuple(max(first >> k, 2) for k in range(n_layers))
+def halving(first: int, n_layers: int, ratio: float = 0.5) -> tuple[int, ...]:
+    """Widths of hidden layers, each half the one before (or another ratio of it), at least 2."""
+    return tuple(max(int(first * ratio**k), 2) for k in range(n_layers))
 
 
 def largest_dense(
@@ -237,19 +275,46 @@ def largest_dense(
     n_layers: int,
     target: float,
     widest: int = 512,
+    kind: Kind = "dense",
+    ratio: float = 0.5,
 ) -> tuple[int, ...] | None:
-    """Return the widest dense network of ``n_layers`` hidden layers, each half the one before, that costs at most ``target``.
+    """Return the widest network of ``n_layers`` hidden layers that keeps its weights and costs at most ``target``.
 
     Returns:
-        Its widths, or None where even the narrowest costs more.
+        Its widths, each half the one before (or ``ratio`` of it), or None where even the narrowest costs more.
     """
     best = None
     for first in range(4, widest + 1):
-        widths = halving(first, n_layers)
-        if dense_cost(inputs, widths, budget, latency, schema) > target:
+        widths = halving(first, n_layers, ratio)
+        if dense_cost(inputs, widths, budget, latency, schema, kind) > target:
             break
         best = widths
     return best
+
+
+def ruled_out(
+    architecture: Architecture, inputs: InputStage, budget: Budget, latency: LatencyModel, schema: Schema, price: Prices
+) -> str:
+    """Say why a student is not worth training, by its predicted cost alone; nothing where it is.
+
+    Args:
+        architecture: of the student.
+        inputs: the input stage, all slots.
+        budget: says which unit.
+        latency: time model of this CPU.
+        schema: of the model file.
+        price: of the parts of a sparse network.
+    """
+    whole = dense_cost(inputs, architecture.widths, budget, latency, schema, architecture.kind)
+    if architecture.kind not in PRUNED:
+        return f"is predicted to cost {whole:.4g}" if whole > architecture.target * 1.001 else ""
+    if whole <= architecture.target:
+        return "would not be pruned: it is a dense one"
+    of_weight = price.weight if architecture.kind == "sparse" else price.block / BLOCK
+    left = (architecture.target - price.fixed - float(price.slot.min())) / max(of_weight, 1e-12)
+    if left < LEAST_DENSITY * _n_weights(inputs.n_slots, architecture.widths):
+        return f"would keep less than {LEAST_DENSITY:.0%} of its weights"
+    return ""
 
 
 def propose(

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from prunus.compress.measure import Costs
+from prunus.compress.search import Search, Searched, frontier
 from prunus.compress.training import Progress, Trained, prepare, synthetic_documents, train_student
 from prunus.design import WIDEST, Architecture, Budget, halving, prices, propose
-from prunus.errors import BudgetImpossibleError, EmptyDataError, SchemaError, TeacherError
+from prunus.errors import BudgetImpossibleError, DataError, EmptyDataError, SchemaError, TeacherError
 from prunus.student.inputs import learn_inputs
 from prunus.teacher.scores import ScoreTeacher
 from prunus.teacher.trees import TreeTeacher
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from prunus.compress.recipe import RankerRecipe
     from prunus.compress.workspace import Workspace
     from prunus.data.ranking import RankingData, Schema
+    from prunus.distill.loop import Callback
     from prunus.engine.network import InputStage
     from prunus.latency import LatencyModel
     from prunus.teacher.scores import Teacher
@@ -67,12 +69,14 @@ class Distilled:
         chosen: the one with the best validation nDCG among those that keep the budget.
         inputs: the input stage before pruning.
         schema: what the student expects.
+        trials: of the search, where there was one; those on its frontier are among the candidates.
     """
 
     candidates: list[Candidate]
     chosen: Candidate
     inputs: InputStage
     schema: Schema
+    trials: tuple[Searched, ...] = ()
 
 
 def teacher_scores(teacher: Teacher, data: RankingData) -> NDArray[np.float64]:
@@ -199,11 +203,14 @@ def distil(
     lesson = prepare(inputs, train, train_scores, valid, synthetic, synthetic_scores)
     costs = Costs(budget, inputs, schema, price, latency, valid.X, space, WIDEST[recipe.effort])
 
-    def train_one(architecture: Architecture, seed: int) -> Trained:
-        progress.stage(f"train {architecture.name}" + (f", seed {seed}" if recipe.seeds > 1 else ""), 1.0)
+    def train_one(
+        architecture: Architecture, seed: int, callbacks: Sequence[Callback] = (), stage: str = ""
+    ) -> Trained:
+        progress.stage(stage or f"train {architecture.name}" + (f", seed {seed}" if recipe.seeds > 1 else ""), 1.0)
         return train_student(
             architecture, lesson, inputs, schema, recipe,
-            seed=seed, prices=price, latency=latency, space=space, progress=progress,
+            seed=seed, prices=price if not stage else prices(inputs, budget, latency, schema, architecture.target),
+            latency=latency, space=space, progress=progress, callbacks=callbacks,
         )  # fmt: skip
 
     candidates = [
@@ -211,13 +218,46 @@ def distil(
         for architecture in planned.proposed
         for seed in range(recipe.seed, recipe.seed + recipe.seeds)
     ]
+    trials = _search(recipe, costs, space, train_one)
+    listed = [Architecture.parse(text) for text in recipe.architectures]
+    for architecture in [*listed, *(trial.architecture for trial in frontier(trials))]:
+        trained = train_one(architecture, recipe.seed, stage=f"train {architecture.name}")
+        cost = costs.of(trained.network, f"{architecture.key}-seed{recipe.seed}")
+        candidates.append(Candidate(trained, cost, costs.predicted_us(trained.network)))
     fitting = [c for c in candidates if c.cost <= tolerance(budget) * budget.total]
     if not fitting:
         nearest = budget.of(min(c.cost for c in candidates))
         msg = f"got a budget of {budget}; every student trained for it measures more: the nearest possible budget is {nearest}"
         raise BudgetImpossibleError(msg, str(nearest))
     chosen = max(fitting, key=lambda c: c.trained.valid)
-    return Distilled(candidates, chosen, inputs, schema)
+    return Distilled(candidates, chosen, inputs, schema, tuple(trials))
+
+
+def _search(
+    recipe: RankerRecipe, costs: Costs, space: Workspace | None, train: Callable[..., Trained]
+) -> list[Searched]:
+    """Spend what is left of the search's time, and return all its trials."""
+    if not recipe.search_minutes:
+        return []
+    if space is None:
+        msg = "got search_minutes without a directory; expected one: the search is kept there"
+        raise DataError(msg)
+    search = Search(space.file("search.journal"), costs, seed=recipe.seed, epochs=recipe.n_epochs)
+    stage = ""
+
+    def told(what: str) -> None:
+        nonlocal stage
+        stage = what
+
+    def train_trial(architecture: Architecture, callbacks: Sequence[Callback]) -> tuple[Trained, float]:
+        trained = train(architecture, recipe.seed, callbacks, stage)
+        return trained, costs.predicted(trained.network)
+
+    left = 60 * recipe.search_minutes - space.spent().get("search", 0.0)
+    if left > 0:
+        with space.seconds("search"):
+            search.run(left, train_trial, told)
+    return search.trials()
 
 
 def _train_to_budget(
@@ -229,7 +269,7 @@ def _train_to_budget(
     for attempt in range(RETRIES + 1):
         trained = train(current, seed)
         cost = costs.of(trained.network, f"{current.key}-seed{seed}")
-        predicted = costs.latency.predict(trained.network, costs.budget.batch).us_per_doc
+        predicted = costs.predicted_us(trained.network)
         if cost <= tolerance(costs.budget) * total or attempt == RETRIES:
             return Candidate(trained, cost, predicted)
         current = _smaller(current, total / cost)

@@ -130,9 +130,13 @@ class Costs:
         best = max(inside) if inside else min(measured)
         return replace(architecture, widths=halving(best, n_layers))
 
-    def predicted(self, network: Network) -> float:
+    def predicted_us(self, network: Network) -> float:
         """Predict what a network takes, us for each document at the budget's batch, documents fetched from memory."""
         return self.latency.predict(network, self.budget.batch, cycle=CYCLE).us_per_doc
+
+    def predicted(self, network: Network) -> float:
+        """Predict what a network costs in the budget's unit; bytes are counted."""
+        return self.predicted_us(network) if self.budget.n_bytes is None else self.of(network, "")
 
     def _predicted(self, widths: tuple[int, ...]) -> float:
         return dense_cost(self.inputs, widths, self.budget, self.latency, self.schema)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from prunus.design import Architecture
 from prunus.distill.augment import Augmentation  # noqa: TC001 - pydantic reads it at run time
 
 Effort = Literal["quick", "normal", "thorough"]
@@ -36,6 +37,9 @@ class RankerRecipe(BaseModel):
         k: cutoff of nDCG.
         margin: what the student may lose, as a share of the teacher's mean.
         threads: of training.
+        search_minutes: time to train further designs in, found by a search; 0 trains the proposed ones only.
+        architectures: further designs to train, spelled as :attr:`prunus.design.Architecture.spelled`; the finished recipe
+            of a search lists those that it kept, so that the same recipe without a search makes the same students.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +61,13 @@ class RankerRecipe(BaseModel):
     k: int = Field(default=10, ge=1)
     margin: float = Field(default=0.01, gt=0)
     threads: int = Field(default=1, ge=1)
+    search_minutes: float = Field(default=0.0, ge=0)
+    architectures: tuple[str, ...] = ()
+
+    @field_validator("architectures")
+    @classmethod
+    def _spelled(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(Architecture.parse(text).spelled for text in given)
 
     @property
     def n_epochs(self) -> int:

@@ -24,6 +24,7 @@ from prunus.student.mlp import MLP, StagedInputs
 from prunus.student.quantise import QuantisedMLP
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -202,6 +203,7 @@ def train_student(
     latency: LatencyModel,
     space: Workspace | None,
     progress: Progress,
+    callbacks: Sequence[Callback] = (),
 ) -> Trained:
     """Train a proposed student to the end, or go on where it was, and compile it.
 
@@ -216,11 +218,13 @@ def train_student(
         latency: time model, which chooses each layer's kernel.
         space: where checkpoints and the finished student are kept; None keeps nothing.
         progress: told how far it is.
+        callbacks: called while it learns, after those of its kind.
     """
     checkpoint = None if space is None else space.file(f"{architecture.key}-seed{seed}.pt")
     best, loop = train_model(
-        architecture, lesson, inputs, recipe, seed=seed, prices=prices, checkpoint=checkpoint, progress=progress
-    )
+        architecture, lesson, inputs, recipe,
+        seed=seed, prices=prices, checkpoint=checkpoint, progress=progress, callbacks=callbacks,
+    )  # fmt: skip
     batch = Budget.parse(recipe.budget).batch
     network, scale, shift = to_network(best, lesson, inputs, schema.n_features, latency, batch)
     if isinstance(best, QuantisedMLP):
@@ -242,6 +246,7 @@ def train_model(
     prices: Prices,
     checkpoint: Path | None,
     progress: Progress,
+    callbacks: Sequence[Callback] = (),
 ) -> tuple[MLP, Loop]:
     """Train a proposed student in torch; arguments as of :func:`train_student`.
 
@@ -259,7 +264,7 @@ def train_model(
         return ndcg(lesson.valid.y, scores, lesson.valid.offsets, k=recipe.k).mean
 
     loop = Loop(model, lesson.data, settings, validate=validate, checkpoint=checkpoint)
-    loop.callbacks = [*_callbacks(architecture, model, prices, loop.total_steps), _Report(progress)]
+    loop.callbacks = [*_callbacks(architecture, model, prices, loop.total_steps), _Report(progress), *callbacks]
     return loop.run(), loop
 
 
