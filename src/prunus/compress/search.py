@@ -224,9 +224,9 @@ class Search:
         """Propose a design: its kind, depth and target; of a pruned one the width it starts at, else the target says it."""
         kind = trial.suggest_categorical("kind", KINDS)
         first: Literal["int8", "f32"] = "int8"
-        if kind in ("int8", "block"):
-            first = trial.suggest_categorical("first", ("int8", "f32"))
         n_layers = trial.suggest_int("layers", *LAYERS)
+        if kind in ("int8", "block") and n_layers > 1:  # of a single hidden layer nothing would be int8
+            first = trial.suggest_categorical("first", ("int8", "f32"))
         ratio = trial.suggest_categorical("ratio", RATIOS)
         costs, total = self._costs, self._costs.budget.total
         target = trial.suggest_float("target", TARGETS[0] * total, TARGETS[1] * total, log=True)
