@@ -14,6 +14,7 @@ from prunus.compress import training
 from prunus.compress.estimator import DistilledRanker
 from prunus.compress.ranker import compress_ranker
 from prunus.compress.recipe import RankerRecipe
+from prunus.compress.search import KINDS
 from prunus.data.synthetic import generate_ranking
 from prunus.engine.file import load, read_header
 from prunus.errors import (
@@ -64,6 +65,27 @@ def _round_times(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestCompress:
     """Runs of the whole job."""
 
+    def test_a_search_lands_in_the_recipe(
+        self, teacher: TreeTeacher, parts: tuple[RankingData, ...], tmp_path: Path
+    ) -> None:
+        """What a search kept stands in the table, and its recipe makes the same students without a search."""
+        train, valid, test = parts
+        recipe = RECIPE.model_copy(update={"search_minutes": 0.2, "epochs": 2})
+        found = compress_ranker(teacher, train, valid, test, recipe=recipe, out=tmp_path / "search", peers=())
+        values = found.to_json()
+        finished = [t for t in values["search"]["trials"] if not t["stopped"]]
+        assert finished
+        again = RankerRecipe(**values["recipe"])
+        assert again.search_minutes == 0
+        assert again.architectures
+        same = compress_ranker(teacher, train, valid, test, recipe=again, out=tmp_path / "again", peers=()).to_json()
+        students = [[r for r in v["rows"] if r["role"] in KINDS] for v in (values, same)]
+        assert [(r["name"], r["valid"], r["ndcg@10"]) for r in students[0]] == [
+            (r["name"], r["valid"], r["ndcg@10"]) for r in students[1]
+        ]
+        resumed = compress_ranker(teacher, train, valid, test, recipe=recipe, out=tmp_path / "search", peers=())
+        assert [r["name"] for r in resumed.to_json()["rows"]] == [r["name"] for r in values["rows"]]
+
     def test_result(self, teacher: TreeTeacher, parts: tuple[RankingData, ...], tmp_path: Path) -> None:
         """The file on disk gives the quality in the table; verdict, rows and files fit each other."""
         train, valid, test = parts
@@ -77,7 +99,13 @@ class TestCompress:
         assert values["verdict"]["outcome"] == result.verdict.outcome
         assert values["student"]["nonzeros"] == scorer.network.nonzeros
         assert [row["chosen"] for row in values["rows"]].count(True) == 1
-        assert {row["role"] for row in values["rows"]} == {"teacher", "forest", "sparse", "dense"}
+        assert {row["role"] for row in values["rows"]} == {"teacher", "forest", "exact", "sparse", "dense"}
+        for row in (row for row in values["rows"] if row["role"] == "exact"):
+            twin = next(r for r in values["rows"] if r["role"] in ("teacher", "forest") and r["trees"] == row["trees"])
+            assert row["ndcg@10"] == pytest.approx(twin["ndcg@10"], abs=1e-9)
+        assert values["exact_trees"]["trees"] == teacher.n_trees
+        assert values["exact_trees"]["meets_budget"] == (values["exact_trees"]["bytes"] <= 20_000)
+        assert bool(values["exact_trees"]["sentence"]) == values["exact_trees"]["meets_budget"]
         assert read_header(tmp_path / "ranker.prunus")["verdict"]["outcome"] == result.verdict.outcome
         for row in values["rows"]:
             assert set(row["us_per_doc"]) == {"20", "128", "1000"}

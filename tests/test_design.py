@@ -9,7 +9,7 @@ import pytest
 
 from latency_models import round_numbers
 from prunus.data.ranking import Schema
-from prunus.design import Architecture, Budget, cheapest, largest_dense, prices, propose, typical_network
+from prunus.design import Architecture, Budget, cheapest, largest_dense, prices, propose, ruled_out, typical_network
 from prunus.engine.network import InputStage, LayerShape, NetworkShape, SlotKind
 from prunus.errors import BudgetError, BudgetImpossibleError
 
@@ -108,3 +108,45 @@ def test_a_typical_network_costs_its_target(target: float) -> None:
     price = prices(stage(), budget, model, SCHEMA)
     network = typical_network(Architecture("sparse", (64, 32), target), stage(), 30, price)
     assert model.predict(network, budget.batch).us_per_doc == pytest.approx(target, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        Architecture("sparse", (128, 64), 0.0376),
+        Architecture("dense", (33,), 0.1 + 0.2),
+        Architecture("int8", (40, 20, 10), 1e-3, "f32"),
+        Architecture("block", (64, 32), 18_740.0),
+    ],
+)
+def test_an_architecture_is_read_as_it_is_spelled(one: Architecture) -> None:
+    """Kind, widths, target to the last bit and kernel of the first layer survive."""
+    assert Architecture.parse(one.spelled) == one
+
+
+@pytest.mark.parametrize("text", ["", "sparse", "sparse 12", "tree 12@1", "dense 12x@1", "dense 12@x", "dense 1.5@2"])
+def test_other_spellings_are_refused(text: str) -> None:
+    """A recipe that was edited by hand says what is wrong."""
+    with pytest.raises(BudgetError, match="expected a kind"):
+        Architecture.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("one", "why"),
+    [
+        (Architecture("dense", (8, 4), 0.2), ""),
+        (Architecture("dense", (400, 200), 0.05), "predicted to cost"),
+        (Architecture("sparse", (128, 64), 0.06), ""),
+        (Architecture("sparse", (8, 4), 0.5), "would not be pruned"),
+        (Architecture("sparse", (4000, 4000), 0.06), "would keep less than"),
+        (Architecture("block", (8, 4), 0.5), "would not be pruned"),
+        (Architecture("int8", (400, 200), 0.02), "predicted to cost"),
+    ],
+)
+def test_students_are_ruled_out_by_predicted_time(one: Architecture, why: str) -> None:
+    """A student that misses its target, or has nothing to prune, or nothing left, is not trained."""
+    budget, model = Budget(0.1), round_numbers()
+    price = prices(stage(), budget, model, SCHEMA)
+    said = ruled_out(one, stage(), budget, model, SCHEMA, price)
+    assert why in said
+    assert bool(why) == bool(said)

@@ -40,11 +40,12 @@ see docs/distillation.md."""
 WIDEST = {"quick": 128, "normal": 256, "thorough": 512}
 """First hidden layer at most: a large budget need not be spent, and wide students take long to train."""
 
-BYTES_PER_WEIGHT = 8
+BYTES_PER_WEIGHT = 6
+BYTES_PER_BLOCK = 6
 BYTES_PER_UNIT = 8
 BYTES_PER_SLOT = 57
-"""Bytes in a model file: a float32 and an int32 for a weight, a bias and a row pointer for a unit, and for a slot its seven
-arrays and its feature's column in the eight reference rows."""
+"""Bytes in a model file: a float32 and an index of 16 bits for a weight, four int8 and an index for a block, a bias and a row
+pointer for a unit, and for a slot its seven arrays and its feature's column in the eight reference rows."""
 
 METADATA_BYTES = 1200
 """Bytes of provenance and verdict in the header of a model file, about."""
@@ -187,7 +188,8 @@ def prices(
     """
     if budget.n_bytes is not None:
         slot = np.full(inputs.n_slots, float(BYTES_PER_SLOT))
-        return Prices(_fixed_bytes(inputs, schema), float(BYTES_PER_WEIGHT), float(BYTES_PER_UNIT), slot)
+        fixed = _fixed_bytes(inputs, schema)
+        return Prices(fixed, float(BYTES_PER_WEIGHT), float(BYTES_PER_UNIT), slot, float(BYTES_PER_BLOCK))
     return latency.prices(inputs, budget.batch, target_us=target or budget.total * HEADROOM, cycle=CYCLE)
 
 
@@ -254,7 +256,7 @@ def dense_cost(
     """Predict what a network that keeps all its weights costs, in the budget's unit."""
     shape = _shape(inputs, schema.n_features, widths, kind)
     if budget.n_bytes is not None:
-        of_weight = {"sparse": BYTES_PER_WEIGHT, "dense": 4, "int8": 1, "block": 2}[kind]
+        of_weight = {"sparse": BYTES_PER_WEIGHT, "dense": 4, "int8": 1, "block": BYTES_PER_BLOCK / BLOCK}[kind]
         of_unit = {"sparse": BYTES_PER_UNIT, "dense": 4, "int8": 8, "block": 12}[kind]
         weights = sum(of_weight * layer.stored + of_unit * layer.n_outputs for layer in shape.layers)
         return _fixed_bytes(inputs, schema) + BYTES_PER_SLOT * inputs.n_slots + weights
@@ -283,13 +285,16 @@ def largest_dense(
     Returns:
         Its widths, each half the one before (or ``ratio`` of it), or None where even the narrowest costs more.
     """
-    best = None
-    for first in range(4, widest + 1):
+
+    def fits(first: int) -> bool:
         widths = halving(first, n_layers, ratio)
-        if dense_cost(inputs, widths, budget, latency, schema, kind) > target:
-            break
-        best = widths
-    return best
+        return dense_cost(inputs, widths, budget, latency, schema, kind) <= target
+
+    low, high = 3, widest + 1  # the narrowest is 4; a cost that rises with the width is what bisection needs
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return halving(low, n_layers, ratio) if low > 3 else None
 
 
 def ruled_out(

@@ -99,6 +99,15 @@ def compress(
     margin: Annotated[
         float, typer.Option(min=1e-6, max=1.0, help="What the student may lose, as a share of the teacher's mean nDCG.")
     ] = 0.01,
+    search_minutes: Annotated[
+        float,
+        typer.Option(
+            "--search-minutes",
+            metavar="MINUTES",
+            min=0.0,
+            help="Time to search for better designs of every kind; several processes that run the same command share it.",
+        ),
+    ] = 0.0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of training.")] = 1,
     against: Annotated[
         str,
@@ -117,6 +126,8 @@ def compress(
 
     Examples:
       prunus rank compress ranker.txt --train train.parquet --valid valid.parquet --test test.parquet --budget 0.5us -o out
+      prunus rank compress ranker.txt --train train.parquet --valid valid.parquet --test test.parquet --budget 0.2us \
+        --search-minutes 30 -o out
       prunus rank compress ranker.txt --train all.parquet --train-where 'part<=3' --valid-where 'part==4' \
         --split-valid 0.5 --budget 0.2us@20 -o out
     """
@@ -134,6 +145,7 @@ def compress(
         missing=missing.value,
         margin=margin,
         threads=threads,
+        search_minutes=search_minutes,
     )
     parts_of = (
         Files(tuple(train), train_where),
@@ -192,6 +204,8 @@ def make_recipe(**settings: Any) -> RankerRecipe:  # noqa: ANN401 - the recipe c
     Budget.parse(settings["budget"])
     need("pydantic", extra="train")
     need("torch", extra="train")
+    if settings.get("search_minutes"):
+        need("optuna", extra="train")
     from prunus.compress.recipe import RankerRecipe
 
     return RankerRecipe(**settings)
@@ -218,6 +232,9 @@ def show(result: dict[str, Any], verdict: str, *, json: bool) -> None:
     table.comparison(result)
     talk.put("")
     talk.put(verdict)
+    exact = (result.get("exact_trees") or {}).get("sentence")
+    if exact:
+        talk.put(exact)
     faster = table.speed_sentence(result)
     if faster:
         talk.put(faster)

@@ -46,6 +46,13 @@ def measured_us(
     """
     names = tuple(f"f{i}" for i in range(network.n_features))
     scorer = RankScorer(network, Schema(names, (True,) * network.n_features))
+    return measured_scorer_us(scorer, X, batch, latency, seconds=seconds)
+
+
+def measured_scorer_us(
+    scorer: RankScorer, X: NDArray[np.float32], batch: int, latency: LatencyModel, *, seconds: float = 0.6
+) -> float:
+    """Time a scorer as :func:`measured_us` times a network."""
     batches = cycle(batches_of(enough_rows(X[:TIMED_ROWS], batch), batch))
     return latency.anchored_us(lambda: scorer.score(next(batches)), seconds=seconds) / batch
 

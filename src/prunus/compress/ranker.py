@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from prunus import __version__
 from prunus.bench import machine
-from prunus.bench.run import Comparison, Contestant
-from prunus.bench.run import compare as compare_times
-from prunus.compress.distil import Candidate, Distilled, distil, plan, teacher_scores
-from prunus.compress.measure import TIMED_ROWS
+from prunus.compress.distil import Distilled, distil, plan, teacher_scores
+from prunus.compress.exact import exact_cost
 from prunus.compress.recipe import Silent
-from prunus.compress.table import feature_rows, forest_sizes, layer_rows, quality_row, query_slices
+from prunus.compress.rows import fastest_engines, table_rows
+from prunus.compress.search import frontier
+from prunus.compress.table import feature_rows, layer_rows, query_slices
 from prunus.compress.workspace import Workspace, digest, fingerprint
 from prunus.design import Budget
 from prunus.engine import file as model_file
@@ -30,20 +29,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from prunus.bench.run import Comparison
     from prunus.compress.recipe import RankerRecipe
     from prunus.compress.training import Progress
     from prunus.data.ranking import RankingData
     from prunus.engine.scorer import RankScorer
     from prunus.teacher.scores import Teacher
 
-BATCHES = (20, 128, 1000)
-"""Documents in a call that the table is timed at."""
-
 IDENTITY_QUERIES = 50
 """Training queries whose teacher scores tell one teacher from another."""
-
-SUFFIX = {"LightGBM": ".txt", "XGBoost": ".json", "CatBoost": ".cbm"}
-"""Of the forests that are written to be timed."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +108,11 @@ def compress_ranker(
         }
     )
     latency.save(space.file("latency.json"))
+    exact = None
+    if isinstance(teacher, TreeTeacher):
+        exact = exact_cost(teacher, valid, Budget.parse(recipe.budget), latency, space)
+        if exact["meets_budget"]:
+            progress.stage(exact["sentence"], 1.0)
     with space.seconds("distil"):
         found = distil(teacher, train, valid, recipe, latency=latency, space=space, progress=progress, planned=planned)
     chosen = found.chosen.trained
@@ -134,9 +133,23 @@ def compress_ranker(
     model_file.save(path, chosen.network, found.schema, metadata=metadata | {"verdict": verdict.to_json()})
     scorer = model_file.load(path)
     with space.seconds("table"):
-        rows, timing = _rows(teacher, of_teacher, found, files, test, recipe, space, peers, progress)
+        rows, timing = table_rows(teacher, of_teacher, found, files, test, recipe, space, peers, progress)
     values = _values(
-        teacher, train, valid, test, recipe, found, scorer, verdict, of_teacher, of_student, rows, timing, space, out
+        teacher,
+        train,
+        valid,
+        test,
+        recipe,
+        found,
+        scorer,
+        verdict,
+        of_teacher,
+        of_student,
+        rows,
+        timing,
+        space,
+        out,
+        exact,
     )
     model_file.write_atomically(out / "result.json", (json.dumps(values, indent=1) + "\n").encode())
     return Result(scorer, verdict, values)
@@ -178,131 +191,10 @@ def _write_models(found: Distilled, space: Workspace, metadata: dict[str, Any]) 
     return files
 
 
-def _rows(
-    teacher: Teacher,
-    of_teacher: PerQuery,
-    found: Distilled,
-    files: dict[str, Path],
-    test: RankingData,
-    recipe: RankerRecipe,
-    space: Workspace,
-    peers: Sequence[str],
-    progress: Progress,
-) -> tuple[list[dict[str, Any]], Comparison]:
-    """Make the rows of the table: the teacher, smaller forests, every student; timed in one interleaved run."""
-    rows: list[dict[str, Any]] = []
-    forests: list[tuple[str, TreeTeacher, Path, PerQuery]] = []
-    if isinstance(teacher, TreeTeacher):
-        progress.stage("smaller forests", 1.0)
-        sizes = [*forest_sizes(teacher.n_trees), teacher.n_trees]
-        for done, size in enumerate(sizes, start=1):
-            forest = teacher if size == teacher.n_trees else teacher.smaller(size)
-            path = space.file(f"forest-{size}{SUFFIX[teacher.library]}")
-            if not path.exists():
-                forest.save(path)
-            scores = space.array(f"forest-{size}", partial(forest.score, test.X))
-            forests.append((f"forest-{size}", forest, path, ndcg(test.y, scores, test.offsets, k=recipe.k)))
-            progress.advance(done / len(sizes))
-    contestants = [
-        Contestant(
-            "prunus",
-            files[str(number)],
-            f"student-{number}",
-            ours=candidate is found.chosen,
-            extra={"model": f"student-{number}", "in": "prunus"},
-        )
-        for number, candidate in enumerate(found.candidates)
-    ]
-    for name, _, path, _ in forests:
-        contestants.extend(
-            Contestant(peer, path, f"{name} in {peer}", extra={"model": name, "in": peer}) for peer in peers
-        )
-    X = np.ascontiguousarray(test.X[:TIMED_ROWS])
-    progress.stage("timing", 1.0)
-    timing = compare_times(contestants, X, batches=BATCHES, progress=lambda done, total: progress.advance(done / total))
-    for name, forest, path, quality in forests:
-        rows.append(
-            {
-                "name": f"{forest.n_trees} trees",
-                "role": "teacher" if forest.n_trees == getattr(teacher, "n_trees", -1) else "forest",
-                "trees": forest.n_trees,
-                "leaves": forest.n_leaves,
-                "nonzeros": None,
-                "features_used": len(forest.features_used),
-                "bytes": path.stat().st_size,
-                "chosen": False,
-                f"ndcg@{recipe.k}": quality.mean,
-                "outcome": compare(of_teacher, quality, margin=recipe.margin, clusters=test.users).outcome,
-                **quality_row(of_teacher, quality, test.users),
-                **_fastest(timing.rows, name),
-            }
-        )
-    if not forests:
-        rows.append(
-            {
-                "name": teacher.name, "role": "teacher", "engine": None, "trees": None, "nonzeros": None, "features_used": None,
-                "bytes": None, "chosen": False, f"ndcg@{recipe.k}": of_teacher.mean, "difference": 0.0, "lower": 0.0, "upper": 0.0,
-                "us_per_doc": {}, "p99_us_per_doc": {},
-            }
-        )  # fmt: skip
-    for number, candidate in enumerate(found.candidates):
-        rows.append(
-            _student_row(
-                candidate, f"student-{number}", files[str(number)], found, of_teacher, test, recipe, timing.rows
-            )
-        )
-    return rows, timing
-
-
-def _student_row(
-    candidate: Candidate,
-    name: str,
-    path: Path,
-    found: Distilled,
-    of_teacher: PerQuery,
-    test: RankingData,
-    recipe: RankerRecipe,
-    timed: list[dict[str, Any]],
-) -> dict[str, Any]:
-    quality = _quality(path, test, recipe.k)
-    return {
-        "name": candidate.name + (f", seed {candidate.trained.seed}" if recipe.seeds > 1 else ""),
-        "role": candidate.trained.architecture.kind,
-        "trees": None,
-        "nonzeros": candidate.trained.network.nonzeros,
-        "features_used": len(candidate.trained.network.features_read),
-        "bytes": path.stat().st_size,
-        "chosen": candidate is found.chosen,
-        "seed": candidate.trained.seed,
-        "valid": candidate.trained.valid,
-        "cost": candidate.cost,
-        "predicted_us": candidate.predicted_us,
-        f"ndcg@{recipe.k}": quality.mean,
-        "outcome": compare(of_teacher, quality, margin=recipe.margin, clusters=test.users).outcome,
-        **quality_row(of_teacher, quality, test.users),
-        **_fastest(timed, name),
-    }
-
-
-def _fastest(timed: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Take, at each batch, the engine that was the fastest for this row."""
-    own = [row for row in timed if row["model"] == name and not row.get("wrong") and row.get("us_per_doc") is not None]
-    us, p99, engines = {}, {}, {}
-    for batch in BATCHES:
-        here = [row for row in own if row["batch"] == batch]
-        if here:
-            best = min(here, key=lambda row: float(row["us_per_doc"]))
-            us[str(batch)], p99[str(batch)], engines[str(batch)] = (
-                best["us_per_doc"],
-                best["p99_us_per_doc"],
-                best["in"],
-            )
-    return {
-        "us_per_doc": us,
-        "p99_us_per_doc": p99,
-        "engine": ", ".join(dict.fromkeys(engines.values())) or None,
-        "engines": engines,
-    }
+def finished(recipe: RankerRecipe, found: Distilled) -> RankerRecipe:
+    """Return the recipe with the designs that a search kept in it: without a search it makes the same students."""
+    kept = tuple(trial.architecture.spelled for trial in frontier(found.trials))
+    return recipe.model_copy(update={"search_minutes": 0.0, "architectures": recipe.architectures + kept})
 
 
 def _values(
@@ -320,10 +212,12 @@ def _values(
     timing: Comparison,
     space: Workspace,
     out: Path,
+    exact: dict[str, Any] | None,
 ) -> dict[str, Any]:
     budget = Budget.parse(recipe.budget)
     metric = f"ndcg@{recipe.k}"
     teacher_row = next(row for row in rows if row["role"] == "teacher")
+    bar = fastest_engines(rows, teacher_row)
     student_row = next(row for row in rows if row["chosen"])
     network = found.chosen.trained.network
     path = out / "ranker.prunus"
@@ -347,9 +241,10 @@ def _values(
             "test_empty_queries": of_teacher.n_empty,
         },
         "teacher": {
-            "name": teacher.name, metric: of_teacher.mean, "us_per_doc": teacher_row["us_per_doc"], "bytes": teacher_row["bytes"],
-            "trees": teacher_row.get("trees"), "leaves": teacher_row.get("leaves"), "engine": teacher_row["engine"],
+            "name": teacher.name, metric: of_teacher.mean, "us_per_doc": bar["us_per_doc"], "bytes": teacher_row["bytes"],
+            "trees": teacher_row.get("trees"), "leaves": teacher_row.get("leaves"), "engine": bar["engine"], "engines": bar["engines"],
         },
+        "exact_trees": exact,
         "student": {
             "name": found.chosen.name, metric: of_student.mean, "us_per_doc": student_row["us_per_doc"], "bytes": path.stat().st_size,
             "nonzeros": network.nonzeros, "features_used": len(network.features_read),
@@ -366,6 +261,7 @@ def _values(
         "training": {"history": history},
         "machine": machine.describe(),
         "seeds": list(range(recipe.seed, recipe.seed + recipe.seeds)),
-        "recipe": recipe.model_dump(),
+        "recipe": finished(recipe, found).model_dump(mode="json"),
+        "search": {"minutes": recipe.search_minutes, "trials": [trial.to_json() for trial in found.trials]} if found.trials else None,
         "seconds": space.spent(),
     }  # fmt: skip

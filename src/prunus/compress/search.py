@@ -15,6 +15,7 @@ import logging
 import os
 import platform
 import time
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -44,7 +45,7 @@ START_WIDTHS: Final = (16, 512)
 TARGETS: Final = (0.2, 1.3)
 """Targets that are searched, as shares of the budget: below it for the frontier, a little above to see what that brings."""
 
-RULED_OUT_IN_A_ROW: Final = 200
+RULED_OUT_IN_A_ROW: Final = 60
 """Proposals that may be ruled out one after the other before the search gives up: the budget allows next to nothing."""
 
 STARTUP: Final = 10
@@ -183,13 +184,16 @@ class Search:
             load_if_exists=True,
         )
         so_far = len(self._study.trials)
-        self._study.sampler = optuna.samplers.TPESampler(
-            seed=(seed * 10_007 + so_far) % 2**31,
-            n_startup_trials=STARTUP,
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-        )
+        with warnings.catch_warnings():
+            # Optuna calls these three options experimental; the version is pinned, and none of them is in its files.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study.sampler = optuna.samplers.TPESampler(
+                seed=(seed * 10_007 + so_far) % 2**31,
+                n_startup_trials=STARTUP,
+                multivariate=True,
+                group=True,
+                constant_liar=True,
+            )
         self._owner = f"{platform.node()} {os.getpid()}"
         self._give_back()
 

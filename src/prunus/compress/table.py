@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prunus.engine.network import Sparse
 from prunus.verdict import paired_interval
 
 if TYPE_CHECKING:
@@ -16,6 +15,9 @@ if TYPE_CHECKING:
     from prunus.data.ranking import RankingData
     from prunus.engine.network import Network
     from prunus.metrics import PerQuery
+
+KERNELS = {"sparse": "sparse f32", "dense": "dense f32", "dense_int8": "dense int8", "block_int8": "blocks of 4, int8"}
+"""What runs a layer, as the table names it."""
 
 LENGTHS = (1, 11, 21, 51, 101, 201, 501)
 """First document counts of the slices by query length."""
@@ -30,7 +32,7 @@ def layer_rows(network: Network) -> list[dict[str, Any]]:
             "outputs": layer.n_outputs,
             "nonzeros": layer.nonzeros,
             "density": layer.nonzeros / (layer.n_inputs * layer.n_outputs),
-            "kernel": "sparse f32" if isinstance(layer, Sparse) else "dense f32",
+            "kernel": KERNELS[layer.shape.kind],
         }
         for number, layer in enumerate(network.layers, start=1)
     ]

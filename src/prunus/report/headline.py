@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prunus.report import form
-from prunus.report.values import at, positive
+from prunus.report.values import at, positive, text
 
 if TYPE_CHECKING:
     from prunus.report.run import Model, Run
@@ -45,8 +45,10 @@ def headline(run: Run) -> Headline:
         _open(run),
         _pruning(run),
         "" if better else _better(run, "forest"),
-        _better(run, "dense", "sparse"),
+        _better(run, "dense", "sparse", "int8", "block"),
         _budget(run),
+        text(at(run.result, "exact_trees"), "sentence") or "",
+        _bar(run),
         _engines(run),
     ]
     return Headline(sentence + ".", _lede(run), tuple(words for words in found if words))
@@ -61,7 +63,7 @@ def subject(run: Run) -> str:
 
 def _sentence(run: Run) -> str:
     who, outcome = subject(run), run.verdict.outcome
-    ratio = run.faster(run.chosen, run.teacher)
+    ratio = run.faster(run.chosen, run.bar)
     speed = "" if ratio is None else _speed(ratio)
     if run.chosen is not None and run.chosen.role == "teacher":
         return "Nothing smaller was good enough: the teacher itself is returned"
@@ -214,6 +216,22 @@ def _budget(run: Run) -> str:
             else f"{asked}: {'kept' if spent <= limit_bytes else 'exceeded'}, with {form.size(spent)}."
         )
     return ""
+
+
+def _bar(run: Run) -> str:
+    """Name the engine of the headline, and what the ratio is in each of the slower ones."""
+    bar, batch = run.bar, run.batch
+    ratio = run.faster(run.chosen, bar)
+    if bar is None or batch is None or ratio is None or not run.of_role("exact"):
+        return ""
+    engine = bar.engines.get(batch) or "the fastest engine"
+    words = f"{form.times(ratio)} times is against the teacher's trees in {engine}, the fastest of all engines timed"
+    slower = run.faster(run.chosen, run.teacher)
+    if slower is not None and slower > ratio and run.teacher is not None:
+        words += (
+            f"; in {run.teacher.engines.get(batch) or run.teacher.engine} they take {form.times(slower)} times its time"
+        )
+    return words + "."
 
 
 def _engines(run: Run) -> str:

@@ -126,17 +126,18 @@ def _speed_tile(run: Run) -> Markup:
     chosen, batch = run.chosen, run.batch
     if chosen is None or batch is None or batch not in chosen.us:
         return Markup()
-    ratio = run.faster(chosen, run.teacher)
+    bar = run.bar
+    ratio = run.faster(chosen, bar)
     own = form.us(chosen.us[batch])
     at_batch = f"a document at batch {form.whole(batch)}; one thread, median of interleaved runs"
-    if ratio is None or run.teacher is None:
+    if ratio is None or bar is None:
         return _tile("Speed", own, at_batch)
     others = [
         f"{form.times(value)}\N{MULTIPLICATION SIGN} at batch {form.whole(size)}"
         for size in run.batches
-        if size != batch and (value := run.faster(chosen, run.teacher, size))
+        if size != batch and (value := run.faster(chosen, bar, size))
     ]
-    words = f"{own} instead of {form.us(run.teacher.us[batch])} {at_batch}"
+    words = f"{own} instead of {form.us(bar.us[batch])} {at_batch}"
     against = _against(run.faster(chosen, run.rival_forest))
     also = ", ".join(others)
     faster = "faster" if ratio >= 1 else "the teacher's speed"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prunus.report.values import at, by_batch, count, number, positive, records, text
 
-ROLES = ("teacher", "forest", "sparse", "dense")
+ROLES = ("teacher", "exact", "forest", "sparse", "dense", "int8", "block")
 """Roles in the order of legends and tables; any other role is shown as ``other``."""
 
 USUAL_BATCH = 128
@@ -138,15 +138,33 @@ class Run:
         return model.lower is not None and self.verdict.margin is not None and model.lower > -self.verdict.margin
 
     @property
+    def bar(self) -> Model | None:
+        """The teacher, at each batch in the fastest of all engines that its trees were timed in, ours among them."""
+        if self.teacher is None:
+            return None
+        same = [self.teacher, *(m for m in self.of_role("exact") if m.trees == self.teacher.trees)]
+        us: dict[int, float] = {}
+        engines: dict[int, str] = {}
+        for model in same:
+            for batch, value in model.us.items():
+                if batch not in us or value < us[batch]:
+                    us[batch], engines[batch] = value, model.engines.get(batch) or model.engine or ""
+        return replace(self.teacher, us=us, engines=engines)
+
+    @property
     def tree_engines(self) -> list[str]:
         """Engines in which the teacher and the forests were timed."""
-        timed = [model for model in self.models if model.role in {"teacher", "forest"}]
+        timed = [model for model in self.models if model.role in {"teacher", "forest", "exact"}]
         return sorted({name.strip() for model in timed for name in (model.engine or "").split(",") if name.strip()})
 
     @property
     def rival_forest(self) -> Model | None:
         """The smallest forest that itself ranks as well as the teacher, within the same margin."""
-        able = [model for model in self.of_role("forest") if self.ranks_as_well(model)]
+        forests = [model for model in self.models if model.role in {"forest", "exact"}]
+        whole = self.teacher.trees if self.teacher else None
+        able = [
+            model for model in forests if self.ranks_as_well(model) and (model.role == "forest" or model.trees != whole)
+        ]
         return min(able, key=lambda model: (model.trees or 1 << 30, model.us.get(self.batch or 0, 0.0)), default=None)
 
 
@@ -194,7 +212,7 @@ def metric_name(key: str) -> str:
 def _order(model: Model) -> tuple[int, float, float, str]:
     rank = ROLES.index(model.role) if model.role in ROLES else len(ROLES)
     # forests from the largest down, as the teacher above them is the largest; students from the fastest
-    trees = -float(model.trees or 0) if model.role == "forest" else 0.0
+    trees = -float(model.trees or 0) if model.role in {"forest", "exact"} else 0.0
     return rank, trees, min(model.us.values(), default=float("inf")), model.name
 
 

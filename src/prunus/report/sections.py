@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 ROLE_NAMES = {
     "teacher": "teacher",
     "forest": "forest: the teacher's first trees",
+    "exact": "the same trees, exact, in prunus",
     "sparse": "sparse student",
     "dense": "dense student",
+    "int8": "dense int8 student",
+    "block": "block-sparse int8 student",
     "other": "student",
 }
 
@@ -112,7 +115,11 @@ def models(run: Run) -> Markup:
         (run.metric, "test mean"),
         ("Difference", "to teacher, 95 % interval"),
         *(("\N{MICRO SIGN}s/doc", f"batch {form.whole(batch)}") for batch in batches),
-        *([("Faster", f"than teacher, batch {form.whole(run.batch)}")] if run.batch and run.teacher else []),
+        *(
+            [("Faster", f"than the teacher in its fastest engine, batch {form.whole(run.batch)}")]
+            if run.batch and run.teacher
+            else []
+        ),
         ("File", "bytes on disk"),
         ("Nonzeros", "weights"),
         ("Features", "read"),
@@ -161,7 +168,7 @@ def _model_row(run: Run, model: Model, batches: Sequence[int]) -> list[Cell]:
     bounds = (
         "" if is_teacher or (model.lower is None and model.upper is None) else form.interval(model.lower, model.upper)
     )
-    ratio = run.faster(model, run.teacher)
+    ratio = run.faster(model, run.bar)
     cells = [
         Cell(name, None, size + role),
         Cell(form.quality(model.quality), model.quality),
