@@ -10,6 +10,7 @@ import pytest
 from sklearn.base import clone
 
 from latency_models import round_numbers
+from prunus.bench.run import Comparison
 from prunus.compress import training
 from prunus.compress.estimator import DistilledRanker
 from prunus.compress.ranker import compress_ranker
@@ -66,9 +67,15 @@ class TestCompress:
     """Runs of the whole job."""
 
     def test_a_search_lands_in_the_recipe(
-        self, teacher: TreeTeacher, parts: tuple[RankingData, ...], tmp_path: Path
+        self,
+        teacher: TreeTeacher,
+        parts: tuple[RankingData, ...],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """What a search kept stands in the table, and its recipe makes the same students without a search."""
+        untimed = Comparison([], {}, {}, {}, {}, {})
+        monkeypatch.setattr("prunus.compress.rows.compare_times", lambda *_, **__: untimed)
         train, valid, test = parts
         recipe = RECIPE.model_copy(update={"search_minutes": 0.2, "epochs": 2})
         found = compress_ranker(teacher, train, valid, test, recipe=recipe, out=tmp_path / "search", peers=())
