@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,11 @@ import pytest
 
 import prunus
 from cli_tools import run
-from prunus.compiler_trees import TOLERANCE, compile_trees, prove_leaves
+from prunus.compiler_trees import compile_trees
 from prunus.engine.ensemble_rows import hard_rows
 from prunus.engine.scorer import RankScorer
-from prunus.errors import NetworkError, ParityError, SchemaError, TeacherError
+from prunus.errors import InfiniteValueError, NetworkError, ParityError, SchemaError, TeacherError
+from prunus.teacher.exact import TOLERANCE, ExactTeacher, prove_leaves
 from prunus.teacher.trees import load_trees
 from teacher_models import CATEGORICAL, MODELS, N_FEATURES, X_TRAIN, Y_TRAIN, lightgbm_model, model, rows
 from test_engine_ensemble import stump, trees
@@ -193,6 +195,41 @@ def test_hard_rows_sit_on_and_beside_every_cut(tmp_path: Path) -> None:
     assert not np.isinf(hard_rows(ensemble, infinities=False)).any()
     assert len(hard_rows(stump(0), least=7, most=7)) == 7
     assert np.isin([0, 3, 4], hard_rows(trees())[:, 0]).all()
+
+
+# ---- labels in bulk
+
+
+@pytest.mark.parametrize("name", ["lightgbm categorical", "xgboost dart", "catboost lossguide"])
+def test_labels_of_the_engine_are_the_librarys(name: str, tmp_path: Path) -> None:
+    """An exact teacher is its teacher, within the tolerance, for any number of threads; pickled too."""
+    teacher = load_trees(write(tmp_path, name))
+    exact = ExactTeacher(teacher)
+    X = rows(3000, seed=9)
+    expected = teacher.score(X)
+    found = exact.score(X)
+    assert found.dtype == np.float64
+    assert (np.abs(found - expected) <= TOLERANCE * np.maximum(1, np.abs(expected))).all()
+    np.testing.assert_array_equal(exact.score(X, n_threads=3), found)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(exact)).score(X), found)  # noqa: S301 - our own bytes
+    assert (exact.name, exact.path, exact.nbytes) == (teacher.name, teacher.path, teacher.nbytes)
+    assert exact.parity.leaves == exact.parity.rows * teacher.n_trees
+    np.testing.assert_array_equal(exact.leaves(X), teacher.leaves(X))
+    with pytest.raises(SchemaError, match="expected"):
+        exact.score(X[:, :2])
+    X[4, 0] = np.inf
+    if teacher.library == "XGBoost":
+        with pytest.raises(InfiniteValueError, match="at row 4"):
+            exact.score(X)
+    else:
+        np.testing.assert_allclose(exact.score(X), teacher.score(X), rtol=2e-5, atol=2e-5)
+
+
+def test_a_teacher_that_cannot_be_exact_stays_in_its_library(tmp_path: Path) -> None:
+    """Linear leaves are refused by name."""
+    (tmp_path / "m.txt").write_bytes(lightgbm_model(3, linear_tree=True).data)
+    with pytest.raises(TeacherError, match="linear models"):
+        ExactTeacher(load_trees(tmp_path / "m.txt"))
 
 
 # ---- the command
