@@ -13,7 +13,7 @@ import numpy as np
 from prunus.data.ranking import Schema
 from prunus.engine.network import Activation, Dense, InputStage, Layer, Network, Sparse
 from prunus.engine.scorer import RankScorer
-from prunus.errors import SchemaError
+from prunus.errors import CalibrationError, ForeignModelError, SchemaError
 from prunus.foreign.parity import TOLERANCE, prove_parity
 from prunus.prune.structured import shrink
 
@@ -120,15 +120,18 @@ def compile(  # noqa: A001 - the verb, as the user writes it: prunus.compile
     The one place where the kind of model is told. A file's kind is told by its content, whatever its name:
 
     - a LightGBM text model, XGBoost JSON or UBJSON, CatBoost CBM or JSON: exact trees, leaf for leaf
-      (:func:`~prunus.compiler_trees.compile_trees`; ``docs/trees.md``).
+      (:func:`~prunus.compiler_trees.compile_trees`; ``docs/trees.md``);
+    - an ONNX graph of dense layers, pruned or not: a network (:func:`compile_net`; ``docs/nets.md``).
 
     An object's kind is told by its class:
 
-    - a :class:`~prunus.teacher.trees.TreeTeacher`, a trained model of LightGBM, XGBoost or CatBoost: exact trees.
+    - a :class:`~prunus.teacher.trees.TreeTeacher`, a trained model of LightGBM, XGBoost or CatBoost: exact trees;
+    - a ``torch.nn.Module`` or an ``onnx.ModelProto``: a network, whose kernels are chosen by this CPU's time model
+      where one is stored (``prunus rank calibrate``), else by the density of each layer.
 
     Args:
         model: a path, or a trained model.
-        feature_names: names of its features, in its order; default those in the model.
+        feature_names: names of its features, in its order; default those in the model, f0, f1, ... for a net.
         n_trees: of trees, keep the first ones only; default all.
 
     Returns:
@@ -136,18 +139,37 @@ def compile(  # noqa: A001 - the verb, as the user writes it: prunus.compile
 
     Raises:
         TeacherError: the file or object is of no kind that is known, or holds what cannot be compiled exactly.
+        ForeignModelError: a net does what the engine has no kernel for; or ``n_trees`` was given for a net.
         SchemaError: another number of names than features.
         NetworkError: the engine cannot run the model.
         ParityError: the compiled model does not do as the original does.
     """
     from prunus.compiler_trees import compile_trees
+    from prunus.foreign.kinds import net_of
     from prunus.teacher.objects import trees_of
     from prunus.teacher.trees import TreeTeacher, load_trees
 
+    net = net_of(model)
+    if net is not None:
+        if n_trees is not None:
+            msg = f"got n_trees={n_trees} for a net; expected trees, or no n_trees"
+            raise ForeignModelError(msg)
+        return compile_net(net, feature_names=feature_names, latency=_stored_latency())
     if isinstance(model, str | os.PathLike):
         return compile_trees(load_trees(os.fspath(model)), n_trees=n_trees, feature_names=feature_names)
     teacher = model if isinstance(model, TreeTeacher) else trees_of(model)
     return compile_trees(teacher, n_trees=n_trees, feature_names=feature_names)
+
+
+def _stored_latency() -> LatencyModel | None:
+    """Return the time model that was measured on this CPU, if there is one."""
+    from prunus.latency import LatencyModel
+    from prunus.latency.model import stored_path
+
+    try:
+        return LatencyModel.load(stored_path())
+    except CalibrationError:
+        return None
 
 
 def compile_net(
@@ -183,5 +205,7 @@ def compile_net(
     scorer = RankScorer(network, Schema(names))
     parity = prove_parity(scorer, net)
     proof = {"rows": parity.rows, "largest_difference": parity.largest, "tolerance": TOLERANCE}
-    scorer.metadata.update(origin=dict(net.origin), parity=proof)
+    name = "-".join(str(layer.n_inputs) for layer in network.layers)
+    kernels = "density of each layer" if latency is None else f"time model of this CPU, at batch {batch}"
+    scorer.metadata.update(architecture=f"{name}-1 net", origin=dict(net.origin), parity=proof, kernels_by=kernels)
     return scorer
