@@ -53,7 +53,8 @@ def goals_of(medians: Medians, rows: Sequence[dict[str, Any]], student: str | No
         student: label of the first student; None where there is none.
 
     Returns:
-        For each goal ``what``, ``goal`` (None: published without one), ``sign``, ``measured`` by batch, and ``reached``.
+        For each goal ``what``, ``goal`` (None: published without one), ``sign``, ``measured`` by batch, and ``reached``; no
+        goal is reached by a student that is not non-inferior to the teacher.
     """
 
     def ratios(slow: str, fast: str, batches: Sequence[str]) -> dict[str, float | None]:
@@ -77,6 +78,14 @@ def goals_of(medians: Medians, rows: Sequence[dict[str, Any]], student: str | No
             _goal("student: same net in the best int8 rival", {b: min(r, default=None) for b, r in best.items()}, 2),
             _goal("student / (arithmetic bound + input stage)", bound, 2, "<="),
         ]  # fmt: skip
+    ranks_as_well = all(
+        row.get("verdict", "non_inferior") == "non_inferior" for row in rows if row["engine"] == student
+    )
+    if not ranks_as_well:
+        found = [
+            {**goal, "what": f"{goal['what']} (it ranks worse)", "reached": None if goal["reached"] is None else False}
+            for goal in found
+        ]
     exact = "teacher in prunus-trees"
     found += [
         _goal("exact trees: teacher in lleaves", ratios("teacher in lleaves", exact, FROM_64), 4),

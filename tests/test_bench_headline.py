@@ -95,6 +95,19 @@ def test_wrong_int8_rival_is_no_rival() -> None:
     assert next(g for g in goals_of(times, rows, "student s") if g["what"] == best)["reached"] is True
 
 
+def test_student_that_ranks_worse_reaches_nothing() -> None:
+    """However fast it is; what is not about it is judged as before."""
+    from headline_goals import goals_of
+
+    times = medians(student_s=0.01, teacher_in_lleaves=4.0, **{"teacher_in_prunus-trees": 0.5})
+    for verdict, expected in (("non_inferior", True), ("inconclusive", False), ("inferior", False)):
+        found = goals_of(times, rows_of(times, student_s={"verdict": verdict}), "student s")
+        by = {goal["what"].removesuffix(" (it ranks worse)"): goal["reached"] for goal in found}
+        assert by["student: teacher in lleaves"] is expected
+        assert by["student: same net in onnxruntime"] is None
+        assert by["exact trees: teacher in lleaves"] is True
+
+
 @pytest.fixture
 def student(tmp_path: Path) -> Path:
     """Save a small network."""
