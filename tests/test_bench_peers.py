@@ -89,6 +89,23 @@ def test_half_made_environment_is_redone(commands: list[list[str]]) -> None:
     assert not (fixed.folder / "left-over").exists()
 
 
+def test_nothing_is_made_where_that_is_not_wanted(tmp_path: Path, commands: list[list[str]]) -> None:
+    """Then what is not there is refused with the command that makes it; what is there is found."""
+    peer = Peer("p", "trees", "", ("a==1",))
+    with pytest.raises(PeerError, match=r"not installed yet.*make bench-peers"):
+        ensure(peer, tell=quiet, build=False)
+    assert commands == []
+    assert ensure(peer, tell=quiet) == ensure(peer, tell=quiet, build=False)
+    (tmp_path / "t.txt").write_text("tree")
+    environment = PEERS["lleaves"].folder
+    environment.mkdir(parents=True)
+    (environment / "ready.json").touch()
+    with pytest.raises(PeerError, match=r"t\.txt is not compiled for it yet.*make bench-peers"):
+        prepared(PEERS["lleaves"], tmp_path / "t.txt", tell=quiet, build=False)
+    made = prepared(PEERS["lleaves"], tmp_path / "t.txt", tell=quiet)
+    assert prepared(PEERS["lleaves"], tmp_path / "t.txt", tell=quiet, build=False) == made
+
+
 def test_other_pins_are_another_environment() -> None:
     """The folder's name depends on the pins, and engines that share an environment share its folder."""
     a, b = Peer("p", "trees", "", ("a==1",)), Peer("p", "trees", "", ("a==2",))

@@ -89,12 +89,13 @@ def clean_environment() -> dict[str, str]:
     return {**kept, **dict.fromkeys(threads, "1"), "PYTHONNOUSERSITE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
-def ensure(peer: Peer, *, tell: Callable[[str], None] = say) -> Path:
+def ensure(peer: Peer, *, tell: Callable[[str], None] = say, build: bool = True) -> Path:
     """Make sure that an engine can be run, installing it into an environment of its own where it must be.
 
     Args:
         peer: the engine.
         tell: gets a line before each long step.
+        build: whether to install it where it is not; else that is refused.
 
     Returns:
         The Python to run it with.
@@ -110,6 +111,9 @@ def ensure(peer: Peer, *, tell: Callable[[str], None] = say) -> Path:
         raise PeerError(msg)
     folder = peer.folder
     python, marker = folder / "bin" / "python", folder / "ready.json"
+    if not (build or marker.is_file()):
+        msg = f"{peer.name}: it is not installed yet; expected its environment: run  make bench-peers"
+        raise PeerError(msg)
     with _lock(folder):
         if marker.is_file():
             return python
@@ -122,13 +126,14 @@ def ensure(peer: Peer, *, tell: Callable[[str], None] = say) -> Path:
     return python
 
 
-def prepared(peer: Peer, model: Path, *, tell: Callable[[str], None] = say) -> Path:
+def prepared(peer: Peer, model: Path, *, tell: Callable[[str], None] = say, build: bool = True) -> Path:
     """Make the model ready for an engine: compile it, or convert it; done once for each model, engine and CPU.
 
     Args:
         peer: the engine.
         model: the teacher's file, or a network's arrays (.npz).
         tell: gets a line before each long step.
+        build: whether to prepare it where that was not done; else it is refused.
 
     Returns:
         What the engine's adapter takes: a folder, or ``model`` itself where nothing had to be done.
@@ -136,12 +141,15 @@ def prepared(peer: Peer, model: Path, *, tell: Callable[[str], None] = say) -> P
     Raises:
         PeerError: it failed; the message says why.
     """
-    python = ensure(peer, tell=tell)
+    python = ensure(peer, tell=tell, build=build)
     adapter = find_engine(peer.name)
     if not hasattr(adapter, "prepare"):
         return model
     maker = adapter.prepare.__qualname__.partition(".")[0].lower()  # engines with one way to prepare share what it made
     folder = peers_dir() / "models" / f"{maker}-{_key(peer, adapter, model)}"
+    if not (build or folder.is_dir()):
+        msg = f"{peer.name}: {model.name} is not compiled for it yet; expected that: run  make bench-peers"
+        raise PeerError(msg)
     with _lock(folder):
         if folder.is_dir():
             return folder

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prunus.bench import stats
 from prunus.bench.peers import PEERS
 from prunus.errors import PeerError, PrunusError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 OWN_PREDICT = ("lightgbm", "xgboost", "catboost")
 """Engines whose library trained the trees: its predict is right by definition."""
+
+TOLERANCE = 1e-3
+"""Of a contestant's scores, times max(1, |score|): beyond it the row is marked wrong."""
 
 CALIBRATION_ROWS = 1024
 """Documents that an engine's quantisation is calibrated on, evenly spaced: the rows that are timed, in its favour."""
@@ -146,3 +150,52 @@ def _has_int8(model: Path) -> bool:
     from prunus.engine.file import load
 
     return any(hasattr(layer, "input_scale") for layer in load(model).network.layers)
+
+
+def check(
+    running: Sequence[Contestant],
+    clients: Mapping[str, Client],
+    reference: Reference,
+    batches: Sequence[int],
+    unavailable: dict[str, str],
+) -> dict[tuple[str, int], dict[str, Any]]:
+    """Compare each contestant's scores with the reference, at every batch size, before anything is timed."""
+    checks: dict[tuple[str, int], dict[str, Any]] = {}
+    for contestant in running:
+        client = clients[contestant.label]
+        try:
+            expected, name = reference.scores(contestant, clients, running)
+            for batch in batches:
+                if expected is None:
+                    checks[contestant.label, batch] = {"max_difference": None, "reference": name}
+                    continue
+                scores = client.score(batch, len(expected))
+                worst, wrong = stats.difference(scores, expected[: len(scores)], TOLERANCE)
+                found = {"max_difference": worst if np.isfinite(worst) else None, "reference": name}
+                mark = {"approximate": True} if approximates(contestant) else {"wrong": True} if wrong else {}
+                checks[contestant.label, batch] = found | mark
+        except PrunusError as error:
+            unavailable[contestant.label] = str(error)
+    return checks
+
+
+def judge_own(
+    running: Sequence[Contestant],
+    clients: Mapping[str, Client],
+    checks: Mapping[tuple[str, int], Mapping[str, Any]],
+    batch: int,
+    n_docs: int,
+    judge: Callable[[NDArray[np.float64]], Mapping[str, Any]],
+    unavailable: dict[str, str],
+) -> dict[str, Mapping[str, Any]]:
+    """Judge the scores of each engine whose scores are its own."""
+    judged: dict[str, Mapping[str, Any]] = {}
+    for label in (contestant.label for contestant in running):
+        found = checks[label, batch]
+        if not (found.get("approximate") or found.get("wrong")):
+            continue
+        try:
+            judged[label] = judge(clients[label].score(batch, n_docs))
+        except PrunusError as error:
+            unavailable[label] = str(error)
+    return judged

@@ -17,7 +17,7 @@ from prunus.bench.adapters import ENGINES
 from prunus.bench.client import Client
 from prunus.bench.environments import ensure, prepared, say
 from prunus.bench.machine import cores, describe
-from prunus.bench.parity import Reference, approximates, sample_rows
+from prunus.bench.parity import Reference, check, judge_own, sample_rows
 from prunus.bench.peers import PEERS, kind_of
 from prunus.bench.quick import BATCHES, enough_rows
 from prunus.errors import OutputError, PeerError, PrunusError
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ROUNDS = 9
-TOLERANCE = 1e-3
-"""Of a contestant's scores, times max(1, |score|): beyond it the row is marked wrong."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,12 @@ def _on_core(core: int | None) -> Iterator[None]:
 
 
 def ready(
-    contestant: Contestant, X: NDArray[np.float32], folder: Path, *, tell: Callable[[str], None] = say
+    contestant: Contestant,
+    X: NDArray[np.float32],
+    folder: Path,
+    *,
+    tell: Callable[[str], None] = say,
+    build: bool = True,
 ) -> tuple[Path | None, Path]:
     """Make a contestant ready to be loaded: its engine installed, its model compiled; cached, so that a second call is short.
 
@@ -166,6 +169,7 @@ def ready(
         X: float32 [n_docs, n_features]; quantisations are calibrated on some of it.
         folder: for what is written on the way.
         tell: gets a line before each long step.
+        build: whether to install and compile what is not there; else that is refused.
 
     Returns:
         The Python to run it with, None for this one; and the model that the adapter takes.
@@ -188,8 +192,8 @@ def ready(
             from prunus.bench.parity import write_arrays
 
             model = write_arrays(model, folder, X if peer.calibrates else None)
-        python = None if peer.lives_here else ensure(peer, tell=tell)
-        model = prepared(peer, model, tell=tell)
+        python = None if peer.lives_here else ensure(peer, tell=tell, build=build)
+        model = prepared(peer, model, tell=tell, build=build)
     elif engine not in ENGINES and ":" not in engine:
         msg = f"unknown engine {engine!r}; expected prunus, {', '.join(PEERS)}, or file.py:Class"
         raise PeerError(msg)
@@ -197,10 +201,16 @@ def ready(
 
 
 def _start(
-    contestant: Contestant, X: NDArray[np.float32], folder: Path, core: int | None, tell: Callable[[str], None]
+    contestant: Contestant,
+    X: NDArray[np.float32],
+    folder: Path,
+    core: int | None,
+    *,
+    tell: Callable[[str], None],
+    build: bool,
 ) -> Client:
     """Bring one engine up: installed, its model prepared, its process loaded."""
-    python, model = ready(contestant, X, folder, tell=tell)
+    python, model = ready(contestant, X, folder, tell=tell, build=build)
     client = Client(contestant.label, python, core=core, log=folder / f"{len(list(folder.iterdir()))}.log")
     try:
         client.load(contestant.engine, model, folder / "X.npy")
@@ -221,6 +231,7 @@ def compare(
     tell: Callable[[str], None] = say,
     progress: Callable[[int, int], None] | None = None,
     judge: Callable[[NDArray[np.float64]], Mapping[str, Any]] | None = None,
+    build: bool = True,
 ) -> Comparison:
     """Time several models side by side.
 
@@ -236,6 +247,8 @@ def compare(
         judge: maps scores float64 [n_docs] of X to the quality that stands in a row, such as ``{"ndcg@10": 0.57}``. It is
             asked where an engine's own scores count: it quantises the model, or gives others than the reference. Such
             rows replace what ``extra`` says of the model.
+        build: whether to install engines and compile models that are not there yet, which takes minutes; else they stand
+            among what is unavailable.
 
     Returns:
         Rows, and by name what could not be run; one engine that fails never stops the others.
@@ -259,14 +272,16 @@ def compare(
         clients: dict[str, Client] = {}
         for contestant in contestants:
             try:
-                clients[contestant.label] = stack.enter_context(_start(contestant, X[:n_docs], folder, core, tell))
+                clients[contestant.label] = stack.enter_context(
+                    _start(contestant, X[:n_docs], folder, core, tell=tell, build=build)
+                )
             except (PrunusError, OSError) as error:
                 unavailable[contestant.label] = str(error)
         running = [contestant for contestant in contestants if contestant.label in clients]
         stack.enter_context(_on_core(driver))
-        checks = _check(running, clients, Reference(X[: sample_rows(batches)], folder), batches, unavailable)
+        checks = check(running, clients, Reference(X[: sample_rows(batches)], folder), batches, unavailable)
         running = [contestant for contestant in running if contestant.label not in unavailable]
-        judged = {} if judge is None else _judge(running, clients, checks, max(batches), n_docs, judge, unavailable)
+        judged = {} if judge is None else judge_own(running, clients, checks, max(batches), n_docs, judge, unavailable)
         if rounds is None:
             cells = len(running) * len(batches)
             rounds = ROUNDS if seconds is None else stats.rounds_for(seconds, cells, slice_seconds)
@@ -295,55 +310,6 @@ def compare(
         },
         raw={label: {str(batch): slices for batch, slices in cell.items()} for label, cell in raw.items()},
     )
-
-
-def _check(
-    running: Sequence[Contestant],
-    clients: Mapping[str, Client],
-    reference: Reference,
-    batches: Sequence[int],
-    unavailable: dict[str, str],
-) -> dict[tuple[str, int], dict[str, Any]]:
-    """Compare each contestant's scores with the reference, at every batch size, before anything is timed."""
-    checks: dict[tuple[str, int], dict[str, Any]] = {}
-    for contestant in running:
-        client = clients[contestant.label]
-        try:
-            expected, name = reference.scores(contestant, clients, running)
-            for batch in batches:
-                if expected is None:
-                    checks[contestant.label, batch] = {"max_difference": None, "reference": name}
-                    continue
-                scores = client.score(batch, len(expected))
-                worst, wrong = stats.difference(scores, expected[: len(scores)], TOLERANCE)
-                check = {"max_difference": worst if np.isfinite(worst) else None, "reference": name}
-                mark = {"approximate": True} if approximates(contestant) else {"wrong": True} if wrong else {}
-                checks[contestant.label, batch] = check | mark
-        except PrunusError as error:
-            unavailable[contestant.label] = str(error)
-    return checks
-
-
-def _judge(
-    running: Sequence[Contestant],
-    clients: Mapping[str, Client],
-    checks: Mapping[tuple[str, int], Mapping[str, Any]],
-    batch: int,
-    n_docs: int,
-    judge: Callable[[NDArray[np.float64]], Mapping[str, Any]],
-    unavailable: dict[str, str],
-) -> dict[str, Mapping[str, Any]]:
-    """Judge the scores of each engine whose scores are its own."""
-    judged: dict[str, Mapping[str, Any]] = {}
-    for label in (contestant.label for contestant in running):
-        check = checks[label, batch]
-        if not (check.get("approximate") or check.get("wrong")):
-            continue
-        try:
-            judged[label] = judge(clients[label].score(batch, n_docs))
-        except PrunusError as error:
-            unavailable[label] = str(error)
-    return judged
 
 
 def _time(
