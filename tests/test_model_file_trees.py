@@ -241,6 +241,26 @@ def test_hostile_headers(tmp_path: Path, content: bytes, changes: dict[str, obje
         load_bytes(tmp_path / "m.prunus", forge(content, header=changes))
 
 
+SCORED = {"values that overflow", "scores wrong", "base absurd", "base another", "a schema that forbids"}
+"""What only scoring can show, or the scorer."""
+
+
+@pytest.mark.parametrize("name", sorted((HOSTILE_TENSORS.keys() | HOSTILE_HEADERS.keys()) - SCORED))
+def test_nothing_native_sees_a_hostile_file(
+    tmp_path: Path, content: bytes, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bad references and absurd sizes are refused before the engine is given any of it."""
+
+    def reached(*_: object, **__: object) -> None:
+        pytest.fail("the engine was given a hostile model")
+
+    monkeypatch.setattr("prunus.engine.scorer._native.Forest", reached)
+    monkeypatch.setattr("prunus.engine.scorer._native.Network", reached)
+    forged = forge(content, tensors=HOSTILE_TENSORS.get(name), header=HOSTILE_HEADERS.get(name))
+    with pytest.raises(ModelFileError, match=r"m\.prunus"):
+        load_bytes(tmp_path / "m.prunus", forged)
+
+
 def test_forging_changes_nothing_by_itself(tmp_path: Path, content: bytes) -> None:
     """The helper of the hostile tests gives a file that loads where it is told to change nothing."""
     load_bytes(tmp_path / "m.prunus", forge(content))
