@@ -113,6 +113,17 @@ def test_other_pins_are_another_environment() -> None:
     assert PEERS["tl2cgen"].folder == PEERS["tl2cgen-c"].folder
 
 
+def test_engines_that_prepare_alike_share_what_was_made(tmp_path: Path, commands: list[list[str]]) -> None:
+    """TL2cgen compiles a forest once for both of its engines; two ways to quantise are two models."""
+    (tmp_path / "t.txt").write_text("tree")
+    made = [prepared(PEERS[name], tmp_path / "t.txt", tell=quiet) for name in ("tl2cgen", "tl2cgen-c")]
+    assert made[0] == made[1]
+    np.savez(tmp_path / "m.npz", a=np.zeros(1))
+    names = ("onnxruntime", "onnxruntime-int8-dynamic", "onnxruntime-int8-static", "openvino", "openvino-int8")
+    models = {prepared(PEERS[name], tmp_path / "m.npz", tell=quiet) for name in names}
+    assert len(models) == len(names)
+
+
 def test_missing_program_and_missing_pins_are_reasons(commands: list[list[str]]) -> None:
     """Without its compiler, or without a way to install it, an engine is refused with what to do."""
     with pytest.raises(PeerError, match="the program no-such-compiler is not on the PATH"):

@@ -86,6 +86,7 @@ class TL2cgenC:
     """The same C code, looped over the rows in C: no predictor, no matrix object; ``model`` is what ``prepare`` wrote."""
 
     packages = TL2cgen.packages
+    needs = TL2cgen.needs
     prepare = TL2cgen.prepare
 
     def __init__(self, model: str) -> None:
