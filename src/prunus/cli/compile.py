@@ -68,9 +68,9 @@ def compile(  # noqa: A001 - the verb, as the user types it
     """
     from prunus.compiler import compile as compile_model
 
+    check_other_file(source, out)
     names = None if features is None else read_names(features)
     scorer = compile_model(source, n_trees=trees, feature_names=names)
-    check_other_file(source, out)
     scorer.save(out)
     talk.say("timing")
     values = figures(scorer, source, out)

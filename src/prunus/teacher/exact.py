@@ -24,6 +24,12 @@ TOLERANCE = 2e-5
 HALF_ULP = 2.0**-24
 """Relative rounding error of one float32 addition."""
 
+LEAST_ROWS, MOST_ROWS = 1000, 10_000
+"""Rows of a proof: more than the fewest where some feature has more thresholds to try."""
+
+MOST_NUMBERS = 1 << 26
+"""Numbers in the rows of a proof, beyond the fewest rows: 256 MB."""
+
 CHUNK = 1000
 """Rows compared at a time, so that the memory for leaves stays small."""
 
@@ -101,7 +107,8 @@ def prove_leaves(scorer: RankScorer, teacher: TreeTeacher, seed: int = 0) -> Lea
     """
     ensemble = _ensemble_of(scorer)
     float32_sums = teacher.library == "XGBoost"
-    X = hard_rows(ensemble, seed, infinities=not float32_sums)  # XGBoost takes no infinities
+    most = min(MOST_ROWS, max(LEAST_ROWS, MOST_NUMBERS // ensemble.n_features))
+    X = hard_rows(ensemble, seed, least=LEAST_ROWS, most=most, infinities=not float32_sums)  # XGBoost takes none
     largest = 0.0
     for start in range(0, len(X), CHUNK):
         rows = X[start : start + CHUNK]
