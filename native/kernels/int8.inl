@@ -58,14 +58,14 @@ PRUNUS_INLINE void dense_int8_block(const Layer& layer, uint32_t first, const fl
     for (int o = 0; o < height; ++o)
         for (int g = 0; g < G; ++g) sum[o][g] = E::zero();
     for (uint32_t quad = 0; quad < int8.quads; ++quad, weight += step, in += G * V::lanes) {
-        typename E::Quads x[G];
+        typename E::Quads w[height];
         PRUNUS_UNROLL
-        for (int g = 0; g < G; ++g) x[g] = E::quads(E::load(in + g * V::lanes));
+        for (int o = 0; o < height; ++o) w[o] = E::weights(weight + o, int8_panel);
         PRUNUS_UNROLL
-        for (int o = 0; o < height; ++o) {
-            const typename E::Quads w = E::weights(weight + o, int8_panel);
+        for (int g = 0; g < G; ++g) {
+            const typename E::Quads x = E::quads(E::load(in + g * V::lanes));
             PRUNUS_UNROLL
-            for (int g = 0; g < G; ++g) sum[o][g] = E::dot(sum[o][g], x[g], w);
+            for (int o = 0; o < height; ++o) sum[o][g] = E::dot(sum[o][g], x, w[o]);
         }
     }
     PRUNUS_UNROLL
