@@ -18,8 +18,6 @@ constexpr size_t part_masks = 24 * 1024;
 // documents took 13.8, 9.7, 7.1, 5.8 and 5.9 cycles on Zen 4; on 256 documents 4.4, 4.1, 3.7, 3.7 and 3.7.
 constexpr uint32_t interleaved = 8;
 
-constexpr uint32_t planes_limit = 10;  // of a tree with max_leaves
-
 // A threshold as a node reads it; the two zeros are one threshold.
 using Question = std::pair<uint32_t, float>;  // column, threshold
 
@@ -96,8 +94,8 @@ void Forest::pack_part(const Description& d, Part& part, std::vector<Lookup>& lo
     std::vector<Op> ops;
     uint32_t work = 0;
     for (const Codes& tree : codes) {
-        uint16_t plane[planes_limit];
-        const std::vector<uint16_t> none(tree.code_of_leaf().size());
+        uint16_t plane[max_planes];
+        const std::vector<uint16_t> none(tree.blocks().size());
         work = std::max(work, tree.emit(none, 0, 0, ops, plane));
     }
     ops.clear();
@@ -118,7 +116,7 @@ void Forest::pack_part(const Description& d, Part& part, std::vector<Lookup>& lo
             lookup.planes = tree.planes();
             tree.emit(mask, static_cast<uint16_t>(root), static_cast<uint16_t>(slot_work + roots + lane * work),
                       lanes[lane], lookup.plane);
-            for (uint32_t b = tree.planes(); b < planes_limit; ++b) lookup.plane[b] = slot_zeros;
+            for (uint32_t b = tree.planes(); b < max_planes; ++b) lookup.plane[b] = slot_zeros;
             root += tree.planes();
         }
         // In turn, so that neighbours do not wait for each other's results.
@@ -129,7 +127,11 @@ void Forest::pack_part(const Description& d, Part& part, std::vector<Lookup>& lo
                 if (i < own.size()) ops.push_back(own[i]);
         op_end.push_back(static_cast<uint32_t>(ops.size()));
     }
-    for (uint32_t t = first; t < last; ++t) codes_.push_back(codes[t - first].code_of_leaf());
+    for (uint32_t t = first; t < last; ++t) codes_.push_back(codes[t - first].blocks());
+    part.eighths = slot <= slot_limit / 8;
+    if (part.eighths)
+        for (Op& op : ops)
+            for (uint16_t* operand : {&op.mask, &op.a, &op.b, &op.dst}) *operand = static_cast<uint16_t>(*operand * 8);
     part.ops = keep(ops);
     part.op_end = keep(op_end);
     pack_inputs(questions, part);
@@ -151,11 +153,13 @@ void Forest::pack_tables(const Description& d, std::vector<Lookup>& lookups) {
             leaf_of.resize(end);
             if (!fine_of_.empty()) fine.resize(end);
             for (size_t leaf = 0; leaf < codes_[t].size(); ++leaf) {
-                const size_t place = lookups[t].table + codes_[t][leaf];
                 const size_t number = static_cast<size_t>(d.leaf_start[t]) + leaf;
-                coarse[place] = coarse_of_[number];
-                leaf_of[place] = static_cast<int32_t>(leaf);
-                if (!fine_of_.empty()) fine[place] = fine_of_[number];
+                const size_t begin = lookups[t].table + codes_[t][leaf].first, last = begin + codes_[t][leaf].count;
+                for (size_t place = begin; place < last; ++place) {
+                    coarse[place] = coarse_of_[number];
+                    leaf_of[place] = static_cast<int32_t>(leaf);
+                    if (!fine_of_.empty()) fine[place] = fine_of_[number];
+                }
             }
         }
     }

@@ -12,14 +12,19 @@ namespace forest {
 // Trees with more leaves are walked.
 constexpr uint32_t max_leaves = 1024;
 
+// Planes of a tree with max_leaves.
+constexpr uint32_t max_planes = 10;
+
 // Codes for the leaves of one tree, chosen so that few operations compute them; see codes.cpp.
 class Codes {
   public:
+    using Block = CodeBlock;
+
     Codes(const Description& description, size_t tree);
 
     uint32_t planes() const { return planes_; }
-    // Code of each leaf, counted inside the tree.
-    const std::vector<uint32_t>& code_of_leaf() const { return code_; }
+    // Codes of each leaf, counted inside the tree.
+    const std::vector<Block>& blocks() const { return blocks_; }
 
     // Append the operations of the tree, given the slot of each of its nodes' masks, and say in `plane` which slots
     // then hold the bits of the leaf's code, the lowest first. Results go to slots from `root_slot` on, one for each
@@ -37,21 +42,15 @@ class Codes {
     };
     struct Planes;
     struct Slots;
+    class Choice;
 
-    uint32_t pair_cost(uint32_t left, uint32_t left_leaves, uint32_t right, uint32_t right_leaves) const;
-    void choose();
-    void assign(Child child, uint32_t first);
-    Planes emit_child(Child child, const std::vector<uint16_t>& mask, Slots& slots, std::vector<Op>& ops,
-                      const uint16_t* roots) const;
+    void assign(Choice& choice, Child child, uint32_t first, uint32_t end);
+    Planes emit_child(Child child, const std::vector<uint16_t>& mask, Slots& slots, std::vector<Op>& ops) const;
 
     std::vector<Node> nodes_;
     Child root_;
     uint32_t planes_ = 0;
-    std::vector<uint32_t> code_;
-    std::vector<uint32_t> first_;     // [nodes] lowest code below each
-    std::vector<uint8_t> left_high_;  // [nodes << planes] whether the left child gets the higher codes, by first code
-    uint32_t root_first_ = 0;
-    bool chosen_ = false;
+    std::vector<Block> blocks_;
 };
 
 }  // namespace forest

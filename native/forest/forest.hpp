@@ -39,6 +39,11 @@ constexpr uint8_t missing_class = 3, missing_right = 4, negative_is_no_code = 8;
 // Where level `level` of a search starts in its table; see Search.
 size_t search_level(uint32_t level);
 
+// The codes first, first + 1, ..., first + count - 1, which all mean one leaf.
+struct CodeBlock {
+    uint32_t first, count;
+};
+
 class Forest {
   public:
     // Check the description; returns what is wrong with it, or an empty string.
@@ -78,10 +83,10 @@ class Forest {
 
     const ForestIsa& isa_;
     PackedForest packed_{};
-    std::vector<int32_t> coarse_of_;            // [leaves]
-    std::vector<int32_t> fine_of_;              // [leaves] or empty
-    std::vector<uint32_t> column_of_;           // [nodes]
-    std::vector<std::vector<uint32_t>> codes_;  // [trees][leaves] while packing
+    std::vector<int32_t> coarse_of_;             // [leaves]
+    std::vector<int32_t> fine_of_;               // [leaves] or empty
+    std::vector<uint32_t> column_of_;            // [nodes]
+    std::vector<std::vector<CodeBlock>> codes_;  // [trees][leaves] while packing
     std::vector<Column> columns_;
     std::vector<Category> categories_;
     std::vector<std::shared_ptr<void>> kept_;  // what the packed structs point into

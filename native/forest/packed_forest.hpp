@@ -76,8 +76,9 @@ constexpr uint32_t slot_zeros = 0, slot_ones = 1, slot_planes = 2, max_levels = 
                    slot_work = slot_planes + max_levels;
 constexpr uint32_t slot_limit = 1u << 16;
 
-// dst = mask ? a : b
-struct Op {
+// dst = mask ? a : b, in slots; or in eighths of slots, where a part has few enough: then an operand times 1, 2, 4 or 8
+// is the address of a slot of 64, 128, 256 or 512 documents, which costs x86 nothing.
+struct alignas(8) Op {
     uint16_t mask, a, b, dst;
 };
 
@@ -114,6 +115,7 @@ struct Lookup {
 struct Part {
     uint32_t first_group, last_group;
     uint32_t load_count, slots;
+    bool eighths;  // see Op
     const Load* loads;
     const Search* searches;
     const Member* members;

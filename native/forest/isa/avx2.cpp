@@ -122,6 +122,7 @@ PRUNUS_NOINLINE void add_group(const PackedForest& forest, const Group& group, c
 struct Vec {
     static constexpr uint32_t fewest = 24;
     static PRUNUS_INLINE uint32_t place(uint32_t document) { return document; }
+    static PRUNUS_INLINE uint32_t element(uint32_t document) { return document; }
 
     template <uint32_t documents>
     static PRUNUS_INLINE void columns(Rows rows, size_t feature, float* raw) {

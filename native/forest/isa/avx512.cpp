@@ -28,7 +28,6 @@ struct Bits512 {
 #include "../kernels/body.inl"
 
 typedef uint64_t Word64 __attribute__((may_alias, aligned(8)));
-typedef uint32_t Word32 __attribute__((may_alias, aligned(4)));
 typedef uint16_t Word16 __attribute__((may_alias, aligned(2)));
 
 // Values as their variant wants them; `right` of the search does the rest. What is missing becomes NaN.
@@ -48,41 +47,74 @@ struct Prepare {
     }
 };
 
-// Search 16 documents: 2^l thresholds of level l stand in registers and are picked by the decisions so far. Decisions 0
-// to 4 are the index of a permutation of two registers; later ones choose among such permutations.
+// Search 64 documents, four vectors in turn, level by level: one search waits for each of its decisions, and there is
+// room for few instructions that wait. Thresholds are picked by the decisions so far: 0 to 4 are the index of a
+// permutation of two registers, later ones choose among such permutations. Decision l is bit l of the result.
 template <uint32_t levels, bool right>
-PRUNUS_INLINE void search_16(__m512 x, const float* table, __mmask16* above) {
+PRUNUS_INLINE void search_64(const __m512* x, const float* table, __m512i* path) {
     constexpr int predicate = right ? _CMP_NLE_UQ : _CMP_GT_OQ;  // NaN lies beyond every threshold, or before
-    above[0] = _mm512_cmp_ps_mask(x, _mm512_set1_ps(table[0]), predicate);
-    __m512i path = _mm512_maskz_set1_epi32(above[0], 1);
+    constexpr uint32_t vectors = 4;
+    const auto decide = [&](uint32_t l, uint32_t v, __m512 threshold) {
+        const __mmask16 above = _mm512_cmp_ps_mask(x[v], threshold, predicate);
+        path[v] = _mm512_mask_or_epi32(path[v], above, path[v], _mm512_set1_epi32(1 << l));
+    };
+    const __m512 first = _mm512_set1_ps(table[0]);
+    PRUNUS_UNROLL
+    for (uint32_t v = 0; v < vectors; ++v)
+        path[v] = _mm512_maskz_set1_epi32(_mm512_cmp_ps_mask(x[v], first, predicate), 1);
     PRUNUS_UNROLL
     for (uint32_t l = 1; l < 5 && l < levels; ++l) {
-        above[l] = _mm512_cmp_ps_mask(x, _mm512_permutexvar_ps(path, _mm512_load_ps(table + 16 * l)), predicate);
-        path = _mm512_mask_or_epi32(path, above[l], path, _mm512_set1_epi32(1 << l));
+        const __m512 level = _mm512_load_ps(table + 16 * l);
+        PRUNUS_UNROLL
+        for (uint32_t v = 0; v < vectors; ++v) decide(l, v, _mm512_permutexvar_ps(path[v], level));
     }
-    const auto pick = [&](const float* p) {
-        return _mm512_permutex2var_ps(_mm512_load_ps(p), path, _mm512_load_ps(p + 16));
+    const auto pick = [&](const float* p, uint32_t v) {
+        return _mm512_permutex2var_ps(_mm512_load_ps(p), path[v], _mm512_load_ps(p + 16));
     };
-    const auto pick_64 = [&](const float* p) { return _mm512_mask_mov_ps(pick(p), above[5], pick(p + 32)); };
-    if (levels > 5) above[5] = _mm512_cmp_ps_mask(x, pick(table + 80), predicate);
-    if (levels > 6) above[6] = _mm512_cmp_ps_mask(x, pick_64(table + 112), predicate);
-    if (levels > 7) {
-        const __m512 threshold = _mm512_mask_mov_ps(pick_64(table + 176), above[6], pick_64(table + 240));
-        above[7] = _mm512_cmp_ps_mask(x, threshold, predicate);
+    const auto choose = [&](uint32_t decision, uint32_t v, __m512 below, __m512 above) {
+        return _mm512_mask_mov_ps(below, _mm512_test_epi32_mask(path[v], _mm512_set1_epi32(1 << decision)), above);
+    };
+    const auto pick_64 = [&](const float* p, uint32_t v) { return choose(5, v, pick(p, v), pick(p + 32, v)); };
+    if constexpr (levels > 5) {
+        PRUNUS_UNROLL
+        for (uint32_t v = 0; v < vectors; ++v) decide(5, v, pick(table + 80, v));
     }
+    if constexpr (levels > 6) {
+        PRUNUS_UNROLL
+        for (uint32_t v = 0; v < vectors; ++v) decide(6, v, pick_64(table + 112, v));
+    }
+    if constexpr (levels > 7) {
+        PRUNUS_UNROLL
+        for (uint32_t v = 0; v < vectors; ++v)
+            decide(7, v, choose(6, v, pick_64(table + 176, v), pick_64(table + 240, v)));
+    }
+}
+
+// Four times 16 results as bytes of 64 documents, in order: see Vec::columns. `shift` says which byte.
+PRUNUS_INLINE __m512i bytes_of(const __m512i* path, uint32_t shift) {
+    const __m512i byte = _mm512_set1_epi32(0xff);
+    const auto part = [&](int i) {
+        return _mm512_and_si512(_mm512_srl_epi32(path[i], _mm_cvtsi32_si128(static_cast<int>(shift))), byte);
+    };
+    const __m512i low = _mm512_or_si512(part(0), _mm512_slli_epi32(part(1), 8));
+    const __m512i high = _mm512_or_si512(part(2), _mm512_slli_epi32(part(3), 8));
+    return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
 }
 
 template <uint32_t levels, bool right>
 PRUNUS_NOINLINE void search(const Search& what, const float* x, uint32_t documents, char* planes) {
     const Prepare prepare(what.variant);
-    const float* table = what.table;
-    for (uint32_t i = 0; i < documents; i += 32) {
-        __mmask16 first[levels], second[levels];
-        search_16<levels, right>(prepare(x + i), table, first);
-        search_16<levels, right>(prepare(x + i + 16), table, second);
+    for (uint32_t i = 0; i < documents; i += 64) {
+        const __m512 value[4] = {prepare(x + i), prepare(x + i + 16), prepare(x + i + 32), prepare(x + i + 48)};
+        __m512i path[4];
+        search_64<levels, right>(value, what.table, path);
+        const __m512i low = _mm512_or_si512(path[0], _mm512_slli_epi32(path[1], 8));
+        const __m512i high = _mm512_or_si512(path[2], _mm512_slli_epi32(path[3], 8));
+        const __m512i found = _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
         PRUNUS_UNROLL
         for (uint32_t l = 0; l < levels; ++l)
-            *reinterpret_cast<Word32*>(planes + l * documents / 8 + i / 8) = _mm512_kunpackw(second[l], first[l]);
+            *reinterpret_cast<Word64*>(planes + l * documents / 8 + i / 8) =
+                _mm512_test_epi8_mask(found, _mm512_set1_epi8(static_cast<char>(1u << l)));
     }
 }
 
@@ -91,20 +123,21 @@ template <bool right>
 PRUNUS_NOINLINE void deep_search(const Search& what, const float* x, uint32_t documents, char* planes) {
     constexpr int predicate = right ? _CMP_NLE_UQ : _CMP_GT_OQ;
     const Prepare prepare(what.variant);
-    for (uint32_t i = 0; i < documents; i += 16) {
-        const __m512 value = prepare(x + i);
-        __mmask16 above[max_levels];
-        search_16<8, right>(value, what.table, above);
-        __m512i path = _mm512_setzero_si512();
-        const float* level = what.table + 304;
-        for (uint32_t l = 0; l < what.levels; ++l) {
-            if (l >= 8) {
-                above[l] = _mm512_cmp_ps_mask(value, _mm512_i32gather_ps(path, level, 4), predicate);
+    for (uint32_t i = 0; i < documents; i += 64) {
+        const __m512 value[4] = {prepare(x + i), prepare(x + i + 16), prepare(x + i + 32), prepare(x + i + 48)};
+        __m512i path[4];
+        search_64<8, right>(value, what.table, path);
+        for (uint32_t j = 0; j < 4; ++j) {
+            const float* level = what.table + 304;
+            for (uint32_t l = 8; l < what.levels; ++l) {
+                const __mmask16 above = _mm512_cmp_ps_mask(value[j], _mm512_i32gather_ps(path[j], level, 4), predicate);
+                path[j] = _mm512_mask_or_epi32(path[j], above, path[j], _mm512_set1_epi32(static_cast<int>(1u << l)));
                 level += size_t{1} << l;
             }
-            path = _mm512_mask_or_epi32(path, above[l], path, _mm512_set1_epi32(1 << l));
-            *reinterpret_cast<Word16*>(planes + l * documents / 8 + i / 8) = above[l];
         }
+        for (uint32_t l = 0; l < what.levels; ++l)
+            *reinterpret_cast<Word64*>(planes + l * documents / 8 + i / 8) =
+                _mm512_test_epi8_mask(bytes_of(path, l / 8 * 8), _mm512_set1_epi8(static_cast<char>(1u << l % 8)));
     }
 }
 
@@ -230,21 +263,31 @@ struct Vec {
 
     static PRUNUS_INLINE uint32_t place(uint32_t document) { return place_of(document); }
 
+    // Element e of vector j of 64 documents is document 4 e + j: so four results of a search, shifted by j bytes and
+    // joined, are the bytes of 64 documents in order.
+    static PRUNUS_INLINE uint32_t element(uint32_t document) {
+        return (document & ~63u) | (document & 3) << 4 | (document & 63) >> 2;
+    }
+
+    // Four features of all documents, transposed: loads under a mask need no shuffle, four 4x4 transposes are done at
+    // once.
     template <uint32_t documents>
     static PRUNUS_INLINE void columns(Rows rows, size_t feature, float* raw) {
         if (rows.stride < 4) {
             for (uint32_t i = 0; i < documents; ++i)
-                for (size_t j = 0; j < rows.stride; ++j) raw[j * documents + i] = rows(i)[j];
+                for (size_t j = 0; j < rows.stride; ++j) raw[j * documents + element(i)] = rows(i)[j];
             return;
         }
         for (uint32_t i = 0; i < documents; i += 16) {
+            const uint32_t first = (i & ~63u) + i % 64 / 16;
             __m512 part[4];
             PRUNUS_UNROLL
             for (uint32_t j = 0; j < 4; ++j) {
-                part[j] = _mm512_castps128_ps512(_mm_loadu_ps(rows(i + j) + feature));
-                part[j] = _mm512_mask_broadcast_f32x4(part[j], 0x00f0, _mm_loadu_ps(rows(i + j + 4) + feature));
-                part[j] = _mm512_mask_broadcast_f32x4(part[j], 0x0f00, _mm_loadu_ps(rows(i + j + 8) + feature));
-                part[j] = _mm512_mask_broadcast_f32x4(part[j], 0xf000, _mm_loadu_ps(rows(i + j + 12) + feature));
+                const uint32_t row = first + 4 * j;
+                part[j] = _mm512_castps128_ps512(_mm_loadu_ps(rows(row) + feature));
+                part[j] = _mm512_mask_broadcast_f32x4(part[j], 0x00f0, _mm_loadu_ps(rows(row + 16) + feature));
+                part[j] = _mm512_mask_broadcast_f32x4(part[j], 0x0f00, _mm_loadu_ps(rows(row + 32) + feature));
+                part[j] = _mm512_mask_broadcast_f32x4(part[j], 0xf000, _mm_loadu_ps(rows(row + 48) + feature));
             }
             const __m512d ab0 = _mm512_castps_pd(_mm512_unpacklo_ps(part[0], part[1])),
                           ab1 = _mm512_castps_pd(_mm512_unpackhi_ps(part[0], part[1]));

@@ -27,6 +27,7 @@ struct Bits64 {
 struct Vec {
     static constexpr uint32_t fewest = 24;
     static PRUNUS_INLINE uint32_t place(uint32_t document) { return document; }
+    static PRUNUS_INLINE uint32_t element(uint32_t document) { return document; }
 
     template <uint32_t documents>
     static PRUNUS_INLINE void columns(Rows rows, size_t feature, float* raw) {
