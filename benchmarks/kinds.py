@@ -262,7 +262,7 @@ def parts_of(given: argparse.Namespace) -> tuple[RankingData, RankingData, Ranki
         train, valid, test = (generate_ranking(n, seed + 1, n_features=136) for seed, n in enumerate(sizes))
     path = given.teacher or given.out / "teacher.txt"
     if not path.exists():
-        train_lambdamart(train, valid).save(path)
+        train_lambdamart(train, valid, n_trees=given.trees).save(path)
     return train, valid, test, load_trees(path)
 
 
@@ -273,6 +273,7 @@ def main() -> None:
     arguments.add_argument("--data", type=Path)
     arguments.add_argument("--teacher", type=Path)
     arguments.add_argument("--queries", type=int, default=12_000, help="training queries of the generated set")
+    arguments.add_argument("--trees", type=int, default=1000, help="most trees of a teacher that is trained here")
     arguments.add_argument("--budgets", type=float, nargs="+", default=list(BUDGETS))
     arguments.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     arguments.add_argument("--seeds", type=int, default=3)
