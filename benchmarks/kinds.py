@@ -179,7 +179,9 @@ class Study:
                 if abs(us / budget - 1) <= NEAR or unpruned or time.monotonic() > self.deadline:
                     break
                 tried.append((target, us))
-                target = min(next_target(tried, budget), full)
+                target, before = min(next_target(tried, budget), full), target
+                if target == before:  # nothing is left to try: the student is whole and still faster than the budget
+                    break
             if kind in ("sparse", "block"):
                 path = self.work / f"target-{kind}-{budget:g}.json"
                 write_atomically(path, json.dumps(best["target"]).encode())
