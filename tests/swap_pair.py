@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from engine_networks import names
+from ensembles import ALL_MISSING, make_ensemble
+from prunus.engine.ensemble import Ensemble
 from prunus.engine.network import Activation, Dense, InputStage, Network, SlotKind, Sparse
 from prunus.engine.scorer import RankScorer
 
@@ -78,16 +80,23 @@ class Seen:
     mixed: int = 0
 
 
-def traffic(n_docs, *, n_threads=1, batches=(1, 20, 128, 500)):
+def trees():
+    """Make an ensemble of the same features, whose scores lie far above those of both networks."""
+    return make_ensemble(np.random.default_rng(5), (17, 1, 9), N_FEATURES, missing=ALL_MISSING, base=100.0)
+
+
+def traffic(n_docs, models=None, *, n_threads=1, batches=(1, 20, 128, 500)):
     """Score documents from two threads while a third swaps the model; count what each call saw.
 
     Args:
         n_docs: how many, in all; each thread goes on beyond its half until it has seen both models.
+        models: the two to swap between; default: those of :func:`one_of_two`.
         n_threads: threads that each call shares its documents between.
         batches: sizes of the calls, taken in turn.
     """
-    ready = [RankScorer(network, names(network)) for network in (one_of_two(0), one_of_two(1))]
-    scorer = RankScorer(one_of_two(0), ready[0].schema)
+    models = models or (one_of_two(0), one_of_two(1))
+    ready = [RankScorer(model, names(model, [isinstance(model, Ensemble)] * N_FEATURES)) for model in models]
+    scorer = RankScorer(models[0], ready[0].schema)
     X = documents(max(batches))
     expected = [one.score(X) for one in ready]
     counts, stop = [Seen(), Seen()], threading.Event()
@@ -110,7 +119,7 @@ def traffic(n_docs, *, n_threads=1, batches=(1, 20, 128, 500)):
                 return
             # Every hundredth model is new, so that building one and freeing one happen among the calls too.
             new = ready[rng.integers(2)]
-            scorer.swap(new if number % 100 else RankScorer(new.network, new.schema))
+            scorer.swap(new if number % 100 else RankScorer(new.model, new.schema))
             counts[0].swaps += 1
 
     swapper = threading.Thread(target=swap)

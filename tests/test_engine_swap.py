@@ -13,7 +13,7 @@ from prunus.data.ranking import Schema
 from prunus.engine.reference import score as reference_score
 from prunus.engine.scorer import RankScorer
 from prunus.errors import MissingValueError, NetworkError, SchemaError
-from swap_pair import N_FEATURES, documents, mixtures, one_of_two, traffic
+from swap_pair import N_FEATURES, documents, mixtures, one_of_two, traffic, trees
 
 
 @pytest.fixture
@@ -130,6 +130,24 @@ def test_no_call_sees_a_mixture(n_threads):
     assert seen.mixed == 0
     assert seen.documents >= 200_000
     assert min(seen.first, seen.second, seen.swaps) > 0
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_networks_and_trees_swap(n_threads):
+    """A network and an ensemble take each other's place in the same way."""
+    seen = traffic(100_000, (one_of_two(0), trees()), n_threads=n_threads)
+    assert seen.mixed == 0
+    assert min(seen.first, seen.second, seen.swaps) > 0
+
+
+def test_a_network_becomes_trees(pair):
+    """The model, its class and its leaves are the new one's; so is what a pickle holds."""
+    scorer = pair[0]
+    scorer.swap(RankScorer(trees(), names(trees(), [True] * N_FEATURES)))
+    assert scorer.leaves(documents(3)).shape == (3, 3)
+    with pytest.raises(NetworkError):
+        _ = scorer.network
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(scorer)).score(documents(9)), scorer.score(documents(9)))  # noqa: S301 - our own bytes
 
 
 @pytest.mark.long

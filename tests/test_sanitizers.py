@@ -47,9 +47,10 @@ def test_a_race_would_be_reported(tmp_path):
 TRAFFIC = """
 import sys
 from prunus import _native
-from swap_pair import traffic
+from swap_pair import one_of_two, traffic, trees
 print(_native.__file__)
-seen = [traffic(int(sys.argv[1]), n_threads=n) for n in (1, 2, 3)]
+pairs = (None, (one_of_two(0), trees()))
+seen = [traffic(int(sys.argv[1]), pair, n_threads=n) for pair in pairs for n in (1, 2, 3)]
 assert not any(one.mixed for one in seen), seen
 assert all(min(one.first, one.second, one.swaps) > 0 for one in seen), seen
 print(sum(one.documents for one in seen), sum(one.swaps for one in seen))
@@ -58,7 +59,7 @@ print(sum(one.documents for one in seen), sum(one.swaps for one in seen))
 
 def test_swapping_is_free_of_races(thread_package):
     """Two threads score, sharing each call between up to three more, while a third swaps: no report, no suppression."""
-    done = sanitizers.run("thread", TRAFFIC, package=thread_package, arguments=(300_000,))
+    done = sanitizers.run("thread", TRAFFIC, package=thread_package, arguments=(150_000,))
     assert done.returncode == 0, done.stderr[-8000:]
     assert "ThreadSanitizer" not in done.stderr
     where, counts = done.stdout.splitlines()
