@@ -49,11 +49,14 @@ def plain(seconds: float, seed: int, folder: Path, out: Path) -> int:
 
     rng = random.Random(seed)
     corpus = write_corpus(folder)
-    seen = {read(content) for content in corpus}
-    tried, found, end = 0, 0, time.monotonic() + seconds
+    waiting = list(corpus)  # what was kept is read first: it may be a finding by now
+    seen: set[str] = set()
+    tried, found = 0, 0
     limit_memory()
-    while time.monotonic() < end:
-        content = mutate(rng.choice(corpus), rng)
+    end = time.monotonic() + seconds
+    while waiting or time.monotonic() < end:
+        old = bool(waiting)
+        content = waiting.pop() if old else mutate(rng.choice(corpus), rng)
         tried += 1
         try:
             outcome = read(content)
@@ -64,10 +67,10 @@ def plain(seconds: float, seed: int, folder: Path, out: Path) -> int:
             (out / f"crash-{name}").write_bytes(content)
             print(f"{type(error).__name__}: {str(error)[:200]} ({out}/crash-{name})", flush=True)
             continue
-        if outcome not in seen:
-            seen.add(outcome)
+        if outcome not in seen and not old:
             corpus.append(content)
             (folder / hashlib.sha256(content).hexdigest()[:16]).write_bytes(content)
+        seen.add(outcome)
     print(f"{tried} files, {len(seen)} outcomes, {found} findings (seed {seed})")
     return found
 
