@@ -161,7 +161,7 @@ def test_newer_model_format(model: Path, tmp_path: Path) -> None:
     assert content.count(old) == 1
     bad.write_bytes(header.sign(content.replace(old, new)))
     message = run("inspect", bad).refused()
-    assert str(header.FORMAT_VERSION + 8) in message
+    assert str(header.FORMAT_VERSION + 7) in message
 
 
 def test_split_query(world: World, model: Path, tmp_path: Path) -> None:
