@@ -17,7 +17,6 @@ namespace prunus {
 namespace {
 
 constexpr uint32_t max_width = 1u << 16;
-constexpr uint32_t chunk_groups = 8;
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
 std::string at(const char* what, size_t index) {
@@ -132,7 +131,7 @@ Network::Network(const Description& description, const Isa& isa)
     // stored in an order of their own (by kind, by length), so every layer's inputs are looked up here.
     std::vector<uint32_t> position;
     pack_inputs(description, position);
-    uint32_t rows[2] = {description.slots, std::min(static_cast<uint32_t>(groups_.size()), chunk_groups) * 4};
+    uint32_t rows[2] = {description.slots, raw_rows()};
     uint32_t widest_pair = 0;
     uint32_t width = description.slots;
     for (size_t number = 0; number < description.layers.size(); ++number) {
@@ -161,65 +160,11 @@ Network::Network(const Description& description, const Isa& isa)
     packed_.few = few_documents(description);
     packed_.tile = static_cast<size_t>(widest_pair) * isa.lanes * 4 * sizeof(float) > isa.largest_tile ? 2 : 4;
     packed_.halves_512 = halves_512();
-    packed_.groups = groups_.data();
-    packed_.slots = slots_.data();
-    packed_.chunks = chunks_.data();
-    packed_.chunk_count = static_cast<uint32_t>(chunks_.size());
-    packed_.lines = lines_.data();
-    packed_.line_count = static_cast<uint32_t>(lines_.size());
-    const uint32_t requests = packed_.line_count * packed_.tile * isa.lanes / 4;
-    packed_.lines_a_slot = (requests + description.slots - 1) / description.slots;
+    point_at_inputs();
     packed_.layer_count = static_cast<uint32_t>(layers_.size());
     packed_.layers = layers_.data();
     packed_.rows_even = rows[0];
     packed_.rows_odd = rows[1];
-}
-
-void Network::pack_inputs(const Description& d, std::vector<uint32_t>& position) {
-    constexpr uint32_t run_count = kind_count * 2;
-    std::vector<uint32_t> raw_row(d.slots), run(d.slots);
-    for (uint32_t s = 0; s < d.slots; ++s) {
-        const uint32_t feature = static_cast<uint32_t>(d.feature[s]);
-        if (read_.empty() || read_.back() != feature) read_.push_back(feature);
-        const uint32_t last_group = d.features < 4 ? 0 : d.features - 4;
-        if (groups_.empty() || feature >= groups_.back() + 4) groups_.push_back(std::min(feature, last_group));
-        const uint32_t group = static_cast<uint32_t>(groups_.size() - 1), chunk = group / chunk_groups;
-        raw_row[s] = group % chunk_groups * 4 + feature - groups_.back();
-        run[s] = chunk * run_count + d.kind[s] * 2 + (d.allow_missing[d.feature[s]] ? 1 : 0);
-    }
-    std::vector<uint32_t> order(d.slots);
-    std::iota(order.begin(), order.end(), 0u);
-    std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return run[a] < run[b]; });
-    position.resize(d.slots);
-    for (uint32_t place = 0; place < d.slots; ++place) {
-        const uint32_t s = order[place];
-        position[s] = place;
-        const bool is_log = d.kind[s] == static_cast<uint8_t>(Kind::log);
-        const float center = is_log ? -d.center[s] * d.scale[s] : d.center[s];
-        slots_.push_back({raw_row[s], center, d.scale[s], d.lower[s], d.upper[s], d.fill[s]});
-    }
-    for (uint32_t first : groups_) {
-        const uint32_t last = std::min(first + 4, d.features) - 1;
-        if (lines_.empty() || first > lines_.back() + 13) lines_.push_back(first);
-        if (last > lines_.back()) {
-            // The end of the groups so far: moved along while it stays within reach of the one before.
-            if (lines_.size() > 1 && last <= lines_[lines_.size() - 2] + 16)
-                lines_.back() = last;
-            else
-                lines_.push_back(last);
-        }
-    }
-    const uint32_t group_count = static_cast<uint32_t>(groups_.size());
-    uint32_t place = 0;
-    for (uint32_t c = 0; c * chunk_groups < group_count; ++c) {
-        Chunk chunk{};
-        chunk.groups_end = std::min(group_count, (c + 1) * chunk_groups);
-        for (uint32_t r = 0; r < run_count; ++r) {
-            while (place < d.slots && run[order[place]] <= c * run_count + r) ++place;
-            chunk.slot_end[r / 2][r % 2] = place;
-        }
-        chunks_.push_back(chunk);
-    }
 }
 
 Layer Network::pack_layer(const LayerDescription& d, std::vector<uint32_t>& position, bool last) {

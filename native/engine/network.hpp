@@ -78,6 +78,11 @@ class Network {
     int faults(const float* X, size_t n) const noexcept;
 
     void pack_inputs(const Description& description, std::vector<uint32_t>& position);
+    void pack_chunks(const std::vector<uint32_t>& run, const std::vector<uint32_t>& order);
+    void pack_lines(uint32_t features);
+    void pack_lanes();
+    uint32_t raw_rows() const noexcept;
+    void point_at_inputs() noexcept;
     Layer pack_layer(const LayerDescription& layer, std::vector<uint32_t>& position, bool last);
     uint32_t few_documents(const Description& description) const;
     Layer pack_int8(const LayerDescription& layer, std::vector<uint32_t>& position);
@@ -90,7 +95,8 @@ class Network {
     std::vector<uint32_t> groups_;
     std::vector<Slot> slots_;
     std::vector<Chunk> chunks_;
-    std::vector<uint32_t> lines_;
+    std::vector<uint32_t> lines_, lane_features_, lane_of_, feature_of_place_;
+    std::vector<float> lane_params_;
     std::vector<Layer> layers_;
     // What the layers point into; the inner vectors never change once built.
     std::vector<std::vector<float>> floats_;

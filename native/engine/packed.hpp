@@ -90,6 +90,7 @@ struct Packed {
     // input stage: groups of four neighbouring features are loaded and transposed together
     const uint32_t* groups;  // first feature of each group, at most features - 4
     const Slot* slots;
+    uint32_t slot_count;
     const Chunk* chunks;
     uint32_t chunk_count;
     // features at most 16 apart (the floats of a cache line) that touch every line of a row from which a group is
@@ -97,6 +98,12 @@ struct Packed {
     const uint32_t* lines;
     uint32_t line_count;
     uint32_t lines_a_slot;  // of four documents each, to ask for at each slot
+    // the same slots for one document alone: vectors of slots of one kind
+    const uint32_t* lane_features;     // [vector][lane]
+    const float* lane_params;          // [vector][center, scale, lower, upper, fill][lane]
+    uint32_t lane_end[kind_count][2];  // [kind][missing allowed]: end of that run, in lanes
+    const uint32_t* lane_of;           // [slot]: where it stands
+    // layers; the last one is stored apart, as one sparse row
     uint32_t layer_count;
     const Layer* layers;
     Layer last;

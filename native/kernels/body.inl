@@ -54,8 +54,16 @@ bool score_tile(const Packed& net, const float* X, uint32_t documents, uint32_t 
                 float* scratch) {
     constexpr int scale = stream == wide_stream ? G : G * V::lanes;
     float *in = scratch, *next = scratch + static_cast<size_t>(net.rows_even) * G * V::lanes;
-    Ahead ahead(net, X + static_cast<size_t>(documents) * net.features, next_documents);
-    const bool found = input_stage<V, G>(net, X, documents, ahead, next, in);
+    bool found;
+    if constexpr (alone) {
+        using W = typename V::Widest;
+        static_assert(G * V::lanes == 4, "one document stands in four lanes");
+        float* room = scratch + (static_cast<size_t>(net.rows_even) * 4 + W::lanes - 1) / W::lanes * W::lanes;
+        found = input_stage_of_one<V, W>(net, X, room, in);
+    } else {
+        Ahead ahead(net, X + static_cast<size_t>(documents) * net.features, next_documents);
+        found = input_stage<V, G>(net, X, documents, ahead, next, in);
+    }
     const auto swap = [&] {
         float* other = in;
         in = next;

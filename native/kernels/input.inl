@@ -49,6 +49,36 @@ PRUNUS_INLINE void load_groups(const uint32_t* group, const uint32_t* end, RowsO
     }
 }
 
+// One slot at a time: its parameters are the same for all documents.
+template <class V>
+struct SlotByDocuments {
+    const Slot* slot;
+    PRUNUS_INLINE bool operator!=(const SlotByDocuments& other) const { return slot != other.slot; }
+    PRUNUS_INLINE void operator++() { ++slot; }
+    PRUNUS_INLINE size_t row() const { return slot->row; }
+    PRUNUS_INLINE typename V::Reg center() const { return V::splat(slot->center); }
+    PRUNUS_INLINE typename V::Reg scale() const { return V::splat(slot->scale); }
+    PRUNUS_INLINE typename V::Reg lower() const { return V::splat(slot->lower); }
+    PRUNUS_INLINE typename V::Reg upper() const { return V::splat(slot->upper); }
+    PRUNUS_INLINE typename V::Reg fill() const { return V::splat(slot->fill); }
+};
+
+// A vector of slots at a time, of one document.
+template <class V>
+struct SlotsInLanes {
+    const float* params;
+    size_t vector;
+    PRUNUS_INLINE bool operator!=(const SlotsInLanes& other) const { return vector != other.vector; }
+    PRUNUS_INLINE void operator++() { ++vector; }
+    PRUNUS_INLINE size_t row() const { return vector; }
+    PRUNUS_INLINE typename V::Reg param(size_t i) const { return V::load_any(params + (5 * vector + i) * V::lanes); }
+    PRUNUS_INLINE typename V::Reg center() const { return param(0); }
+    PRUNUS_INLINE typename V::Reg scale() const { return param(1); }
+    PRUNUS_INLINE typename V::Reg lower() const { return param(2); }
+    PRUNUS_INLINE typename V::Reg upper() const { return param(3); }
+    PRUNUS_INLINE typename V::Reg fill() const { return param(4); }
+};
+
 // One run of slots of one kind. `watch` ends as NaN in a lane that met a NaN where none is allowed, or an infinity:
 // x * 0 is 0 for every finite x and NaN for those two, so one fused multiply-add looks for both. Logarithms, which have
 // many multiply-adds, look for the largest |x| instead: beyond 2^127, where logarithms end, a batch gets a second look.
@@ -56,8 +86,8 @@ PRUNUS_INLINE void load_groups(const uint32_t* group, const uint32_t* end, RowsO
 // (x - center) * scale stays a subtraction and a multiplication. Folding it to x * scale - center * scale cancels when
 // x is large against 1 / scale (a timestamp, say), and so does folding it into the first layer's weights. A logarithm
 // is no larger than 88 and no more precise than the product with the center: there it is folded.
-template <class V, int G, Kind kind, bool missing_allowed>
-PRUNUS_INLINE float* fill_slots(const Slot* slot, const Slot* end, const float* raw, float* out, Ahead& ahead,
+template <class V, int G, Kind kind, bool missing_allowed, class Slots>
+PRUNUS_INLINE float* fill_slots(Slots slot, const Slots end, const float* raw, float* out, Ahead& ahead,
                                 typename V::Reg* watch) {
     using R = typename V::Reg;
     constexpr int width = G * V::lanes;
@@ -65,9 +95,9 @@ PRUNUS_INLINE float* fill_slots(const Slot* slot, const Slot* end, const float* 
     R largest[G];
     for (int g = 0; g < G; ++g) largest[g] = V::splat(0.0f);
     for (; slot != end; ++slot, out += width) {
-        const float* x_row = raw + static_cast<size_t>(slot->row) * width;
-        const R center = V::splat(slot->center), scale = V::splat(slot->scale);
-        const R lower = V::splat(slot->lower), upper = V::splat(slot->upper), fill = V::splat(slot->fill);
+        const float* x_row = raw + slot.row() * width;
+        const R center = slot.center(), scale = slot.scale(), lower = slot.lower(), upper = slot.upper(),
+                fill = slot.fill();
         if (G > 1) ahead.ask();
         R x[G], z[G];
         PRUNUS_UNROLL
@@ -113,8 +143,9 @@ template <class V, int G, Kind kind>
 PRUNUS_INLINE float* fill_kind(const Chunk& chunk, const Slot* slots, uint32_t begin, const float* raw, float* out,
                                Ahead& ahead, typename V::Reg* watch) {
     const uint32_t* end = chunk.slot_end[static_cast<uint32_t>(kind)];
-    out = fill_slots<V, G, kind, false>(slots + begin, slots + end[0], raw, out, ahead, watch);
-    return fill_slots<V, G, kind, true>(slots + end[0], slots + end[1], raw, out, ahead, watch);
+    using S = SlotByDocuments<V>;
+    out = fill_slots<V, G, kind, false>(S{slots + begin}, S{slots + end[0]}, raw, out, ahead, watch);
+    return fill_slots<V, G, kind, true>(S{slots + end[0]}, S{slots + end[1]}, raw, out, ahead, watch);
 }
 
 // Returns whether a NaN where none is allowed, or an infinity, was met.
@@ -153,4 +184,33 @@ PRUNUS_NOINLINE bool input_stage(const Packed& net, const float* X, uint32_t doc
     bool found = false;
     for (int g = 0; g < G; ++g) found |= V::any_nan(watch[g]);
     return found;
+}
+
+template <class V, Kind kind>
+PRUNUS_INLINE void fill_kind_of_one(const Packed& net, uint32_t begin, const float* raw, float* out, Ahead& ahead,
+                                    typename V::Reg* watch) {
+    using S = SlotsInLanes<V>;
+    const uint32_t* end = net.lane_end[static_cast<uint32_t>(kind)];
+    const S first{net.lane_params, begin / V::lanes}, middle{net.lane_params, end[0] / V::lanes},
+        last{net.lane_params, end[1] / V::lanes};
+    fill_slots<V, 1, kind, false>(first, middle, raw, out + begin, ahead, watch);
+    fill_slots<V, 1, kind, true>(middle, last, raw, out + end[0], ahead, watch);
+}
+
+// One document alone: slots stand in the lanes of the widest vector W, and end in all four lanes of V. The arithmetic
+// is that of input_stage, lane by lane. `room`, aligned for W, holds two floats for each lane of a vector of slots.
+template <class V, class W>
+PRUNUS_NOINLINE bool input_stage_of_one(const Packed& net, const float* X, float* room, float* out) {
+    const uint32_t lanes = net.lane_end[kind_count - 1][1];
+    float *raw = room, *filled = room + lanes;
+    for (uint32_t i = 0; i < lanes; ++i) raw[i] = X[net.lane_features[i]];
+    typename W::Reg watch[1] = {W::splat(0.0f)};
+    Ahead ahead(net, X, 0);
+    fill_kind_of_one<W, Kind::value>(net, 0, raw, filled, ahead, watch);
+    fill_kind_of_one<W, Kind::log>(net, net.lane_end[0][1], raw, filled, ahead, watch);
+    fill_kind_of_one<W, Kind::missing>(net, net.lane_end[1][1], raw, filled, ahead, watch);
+    fill_kind_of_one<W, Kind::equal>(net, net.lane_end[2][1], raw, filled, ahead, watch);
+    for (uint32_t slot = 0; slot < net.slot_count; ++slot)
+        V::store(out + 4 * slot, V::splat(filled[net.lane_of[slot]]));
+    return W::any_nan(watch[0]);
 }
