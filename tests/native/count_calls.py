@@ -5,7 +5,7 @@ The first line is a call that must be counted, so that a counter that counts not
 
 import ctypes
 import sys
-from itertools import repeat
+from itertools import product, repeat
 
 import numpy as np
 
@@ -25,15 +25,26 @@ last = Dense(rng.normal(size=(1, 64)), np.zeros(1), Activation.IDENTITY)
 network = Network(n, inputs, (first, last))
 schema = Schema(tuple(f"f{i}" for i in range(n)))
 
+stumps = np.arange(40, dtype=np.int32)
+ends = np.arange(41, dtype=np.int32)
+forest = (
+    n, 0.0, ends, 2 * ends, stumps, stumps, np.zeros(40, np.float32), ~(2 * stumps), ~(2 * stumps + 1),
+    np.zeros(40, np.uint8), np.full(40, -1, np.int32), np.zeros(1, np.int32), np.zeros(0, np.int32), rng.normal(size=80),
+)  # fmt: skip
+
 counter.counter_start()
 kept = np.empty(1 << 20)
 sys.stdout.write(f"known {counter.counter_stop()}\n")
 for isa in _native.isas():
-    score = RankScorer(network, schema, isa=isa).score
-    for batch in (1, 3, 20, 128):
+    scorers = {"network": RankScorer(network, schema, isa=isa), "forest": _native.Forest(*forest, isa=isa)}
+    for name, batch in product(scorers, (1, 3, 20, 128)):
+        score = scorers[name].score
         X, out = np.zeros((batch, n), np.float32), np.empty(batch, np.float32)
         score(X, out)
-        counter.counter_start()
-        for _ in repeat(None, 10_000):
+        for _ in range(100):  # the interpreter's own first times
             score(X, out)
-        sys.stdout.write(f"{isa} {batch} {counter.counter_stop()}\n")
+        calls = repeat(None, 10_000)
+        counter.counter_start()
+        for _ in calls:
+            score(X, out)
+        sys.stdout.write(f"{isa} {name} {batch} {counter.counter_stop()}\n")

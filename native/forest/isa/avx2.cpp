@@ -34,17 +34,17 @@ struct Prepare {
 
 // Search eight documents at a time: thresholds of the first levels stand in registers, later ones are gathered.
 template <bool right>
-PRUNUS_NOINLINE void search(const Search& what, const float* x, uint32_t documents, char* planes) {
+PRUNUS_NOINLINE void search(const Search& what, const float* x, uint32_t used, uint32_t stride, char* planes) {
     constexpr int predicate = right ? _CMP_NLE_UQ : _CMP_GT_OQ;  // NaN lies beyond every threshold, or before
     const Prepare prepare(what.variant);
     const float* table = what.table;
-    const uint32_t levels = what.levels, stride = documents / 8;
+    const uint32_t levels = what.levels;
     const __m256 level_1 = _mm256_load_ps(table + (levels > 1 ? 16 : 0));
     const __m256 level_2 = _mm256_load_ps(table + (levels > 2 ? 32 : 0));
     const __m256 level_3 = _mm256_load_ps(table + (levels > 3 ? 48 : 0));
     const float* low_4 = table + (levels > 4 ? 64 : 0);
     const __m256 level_4_low = _mm256_load_ps(low_4), level_4_high = _mm256_load_ps(low_4 + 8);
-    for (uint32_t i = 0; i < documents; i += 8) {
+    for (uint32_t i = 0; i < used; i += 8) {
         const __m256 value = prepare(x + i);
         char* out = planes + i / 8;
         __m256 above;
@@ -92,8 +92,9 @@ PRUNUS_INLINE void add_scaled(__m256i whole, double scale, double* sums) {
 
 // Codes of up to eight bits: planes become bytes, 32 documents at a time, and bytes the places of a gather.
 template <class B>
-PRUNUS_NOINLINE void add_group(const PackedForest& forest, const Group& group, const char* slots, double* sums) {
-    for (uint32_t first = 0; first < B::documents; first += 32)
+PRUNUS_NOINLINE void add_group(const PackedForest& forest, const Group& group, const char* slots, uint32_t used,
+                               double* sums) {
+    for (uint32_t first = 0; first < used; first += 32)
         for (int part = 0; part < (forest.fine == nullptr ? 1 : 2); ++part) {
             const int32_t* table = part == 0 ? forest.coarse : forest.fine;
             __m256i sum[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
@@ -120,18 +121,18 @@ PRUNUS_NOINLINE void add_group(const PackedForest& forest, const Group& group, c
 }
 
 struct Vec {
-    static constexpr uint32_t fewest = 24;
+    static constexpr uint32_t fewest = 14;
     static PRUNUS_INLINE uint32_t place(uint32_t document) { return document; }
     static PRUNUS_INLINE uint32_t element(uint32_t document) { return document; }
 
     template <uint32_t documents>
     static PRUNUS_INLINE void columns(Rows rows, size_t feature, float* raw) {
         if (rows.stride < 4) {
-            for (uint32_t i = 0; i < documents; ++i)
+            for (uint32_t i = 0; i < rows.used; ++i)
                 for (size_t j = 0; j < rows.stride; ++j) raw[j * documents + i] = rows(i)[j];
             return;
         }
-        for (uint32_t i = 0; i < documents; i += 8) {
+        for (uint32_t i = 0; i < rows.used; i += 8) {
             __m256 part[4];
             PRUNUS_UNROLL
             for (uint32_t j = 0; j < 4; ++j)
@@ -149,25 +150,26 @@ struct Vec {
     }
 
     template <uint32_t documents>
-    static PRUNUS_INLINE void bins(const Search& what, const float* x, char* planes) {
+    static PRUNUS_INLINE void bins(const Search& what, const float* x, uint32_t used, char* planes) {
         if (what.variant == Variant::nan_right || what.variant == Variant::zero_right)
-            search<true>(what, x, documents, planes);
+            search<true>(what, x, used, documents / 8, planes);
         else
-            search<false>(what, x, documents, planes);
+            search<false>(what, x, used, documents / 8, planes);
     }
 
     template <class B>
-    static PRUNUS_INLINE void add_values(const PackedForest& forest, uint32_t g, const char* slots, double* sums) {
+    static PRUNUS_INLINE void add_values(const PackedForest& forest, uint32_t g, const char* slots, uint32_t used,
+                                         double* sums) {
         if (forest.width[g] <= 8)
-            add_group<B>(forest, forest.groups[g], slots, sums);
+            add_group<B>(forest, forest.groups[g], slots, used, sums);
         else
-            add_any_values<B, Vec>(forest, g, slots, sums);
+            add_any_values<B, Vec>(forest, g, slots, used, sums);
     }
 
     template <class Out>
     static PRUNUS_INLINE size_t block(const PackedForest& forest, const float* X, size_t n, Out* out, void* scratch) {
         const uint32_t count = n < 256 ? static_cast<uint32_t>(n) : 256;
-        const Rows rows{X, forest.features, count};
+        const Rows rows{X, forest.features, count, (count + 31) / 32 * 32};
         if (count > 128)
             one_block<Bits256, Vec>(forest, rows, out, scratch);
         else

@@ -102,9 +102,9 @@ PRUNUS_INLINE __m512i bytes_of(const __m512i* path, uint32_t shift) {
 }
 
 template <uint32_t levels, bool right>
-PRUNUS_NOINLINE void search(const Search& what, const float* x, uint32_t documents, char* planes) {
+PRUNUS_NOINLINE void search(const Search& what, const float* x, uint32_t used, uint32_t stride, char* planes) {
     const Prepare prepare(what.variant);
-    for (uint32_t i = 0; i < documents; i += 64) {
+    for (uint32_t i = 0; i < used; i += 64) {
         const __m512 value[4] = {prepare(x + i), prepare(x + i + 16), prepare(x + i + 32), prepare(x + i + 48)};
         __m512i path[4];
         search_64<levels, right>(value, what.table, path);
@@ -113,17 +113,17 @@ PRUNUS_NOINLINE void search(const Search& what, const float* x, uint32_t documen
         const __m512i found = _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
         PRUNUS_UNROLL
         for (uint32_t l = 0; l < levels; ++l)
-            *reinterpret_cast<Word64*>(planes + l * documents / 8 + i / 8) =
+            *reinterpret_cast<Word64*>(planes + l * stride + i / 8) =
                 _mm512_test_epi8_mask(found, _mm512_set1_epi8(static_cast<char>(1u << l)));
     }
 }
 
 // More than 255 thresholds: levels after the eighth are gathered.
 template <bool right>
-PRUNUS_NOINLINE void deep_search(const Search& what, const float* x, uint32_t documents, char* planes) {
+PRUNUS_NOINLINE void deep_search(const Search& what, const float* x, uint32_t used, uint32_t stride, char* planes) {
     constexpr int predicate = right ? _CMP_NLE_UQ : _CMP_GT_OQ;
     const Prepare prepare(what.variant);
-    for (uint32_t i = 0; i < documents; i += 64) {
+    for (uint32_t i = 0; i < used; i += 64) {
         const __m512 value[4] = {prepare(x + i), prepare(x + i + 16), prepare(x + i + 32), prepare(x + i + 48)};
         __m512i path[4];
         search_64<8, right>(value, what.table, path);
@@ -136,32 +136,32 @@ PRUNUS_NOINLINE void deep_search(const Search& what, const float* x, uint32_t do
             }
         }
         for (uint32_t l = 0; l < what.levels; ++l)
-            *reinterpret_cast<Word64*>(planes + l * documents / 8 + i / 8) =
+            *reinterpret_cast<Word64*>(planes + l * stride + i / 8) =
                 _mm512_test_epi8_mask(bytes_of(path, l / 8 * 8), _mm512_set1_epi8(static_cast<char>(1u << l % 8)));
     }
 }
 
 template <bool right>
-PRUNUS_INLINE void search_any(const Search& what, const float* x, uint32_t documents, char* planes) {
+PRUNUS_INLINE void search_any(const Search& what, const float* x, uint32_t used, uint32_t stride, char* planes) {
     switch (what.levels) {
         case 1:
-            return search<1, right>(what, x, documents, planes);
+            return search<1, right>(what, x, used, stride, planes);
         case 2:
-            return search<2, right>(what, x, documents, planes);
+            return search<2, right>(what, x, used, stride, planes);
         case 3:
-            return search<3, right>(what, x, documents, planes);
+            return search<3, right>(what, x, used, stride, planes);
         case 4:
-            return search<4, right>(what, x, documents, planes);
+            return search<4, right>(what, x, used, stride, planes);
         case 5:
-            return search<5, right>(what, x, documents, planes);
+            return search<5, right>(what, x, used, stride, planes);
         case 6:
-            return search<6, right>(what, x, documents, planes);
+            return search<6, right>(what, x, used, stride, planes);
         case 7:
-            return search<7, right>(what, x, documents, planes);
+            return search<7, right>(what, x, used, stride, planes);
         case 8:
-            return search<8, right>(what, x, documents, planes);
+            return search<8, right>(what, x, used, stride, planes);
         default:
-            return deep_search<right>(what, x, documents, planes);
+            return deep_search<right>(what, x, used, stride, planes);
     }
 }
 
@@ -219,8 +219,9 @@ PRUNUS_INLINE uint32_t place_of(uint32_t document) {
 }
 
 template <class B, uint32_t width>
-PRUNUS_NOINLINE void add_group(const PackedForest& forest, const Group& group, const char* slots, double* sums) {
-    for (uint32_t first = 0; first < B::documents; first += 64)
+PRUNUS_NOINLINE void add_group(const PackedForest& forest, const Group& group, const char* slots, uint32_t used,
+                               double* sums) {
+    for (uint32_t first = 0; first < used; first += 64)
         for (int part = 0; part < (forest.fine == nullptr ? 1 : 2); ++part) {
             __m512i sum[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(),
                               _mm512_setzero_si512()};
@@ -232,8 +233,9 @@ PRUNUS_NOINLINE void add_group(const PackedForest& forest, const Group& group, c
 
 // Codes of more than eight bits.
 template <class B>
-PRUNUS_NOINLINE void add_wide_group(const PackedForest& forest, const Group& group, const char* slots, double* sums) {
-    for (uint32_t first = 0; first < B::documents; first += 16) {
+PRUNUS_NOINLINE void add_wide_group(const PackedForest& forest, const Group& group, const char* slots, uint32_t used,
+                                    double* sums) {
+    for (uint32_t first = 0; first < used; first += 16) {
         __m512i sum = _mm512_setzero_si512(), fine_sum = _mm512_setzero_si512();
         for (uint32_t t = group.first; t < group.last; ++t) {
             const Lookup& lookup = forest.lookups[t];
@@ -274,11 +276,11 @@ struct Vec {
     template <uint32_t documents>
     static PRUNUS_INLINE void columns(Rows rows, size_t feature, float* raw) {
         if (rows.stride < 4) {
-            for (uint32_t i = 0; i < documents; ++i)
+            for (uint32_t i = 0; i < rows.used; ++i)
                 for (size_t j = 0; j < rows.stride; ++j) raw[j * documents + element(i)] = rows(i)[j];
             return;
         }
-        for (uint32_t i = 0; i < documents; i += 16) {
+        for (uint32_t i = 0; i < rows.used; i += 16) {
             const uint32_t first = (i & ~63u) + i % 64 / 16;
             __m512 part[4];
             PRUNUS_UNROLL
@@ -301,34 +303,36 @@ struct Vec {
     }
 
     template <uint32_t documents>
-    static PRUNUS_INLINE void bins(const Search& what, const float* x, char* planes) {
+    static PRUNUS_INLINE void bins(const Search& what, const float* x, uint32_t used, char* planes) {
+        constexpr uint32_t stride = documents / 8;
         if (what.variant == Variant::nan_right || what.variant == Variant::zero_right)
-            search_any<true>(what, x, documents, planes);
+            search_any<true>(what, x, used, stride, planes);
         else
-            search_any<false>(what, x, documents, planes);
+            search_any<false>(what, x, used, stride, planes);
     }
 
     template <class B>
-    static PRUNUS_INLINE void add_values(const PackedForest& forest, uint32_t g, const char* slots, double* sums) {
+    static PRUNUS_INLINE void add_values(const PackedForest& forest, uint32_t g, const char* slots, uint32_t used,
+                                         double* sums) {
         const Group& group = forest.groups[g];
         switch (forest.width[g]) {
             case 5:
-                return add_group<B, 5>(forest, group, slots, sums);
+                return add_group<B, 5>(forest, group, slots, used, sums);
             case 6:
-                return add_group<B, 6>(forest, group, slots, sums);
+                return add_group<B, 6>(forest, group, slots, used, sums);
             case 7:
-                return add_group<B, 7>(forest, group, slots, sums);
+                return add_group<B, 7>(forest, group, slots, used, sums);
             case 8:
-                return add_group<B, 8>(forest, group, slots, sums);
+                return add_group<B, 8>(forest, group, slots, used, sums);
             default:
-                return add_wide_group<B>(forest, group, slots, sums);
+                return add_wide_group<B>(forest, group, slots, used, sums);
         }
     }
 
     template <class Out>
     static PRUNUS_INLINE size_t block(const PackedForest& forest, const float* X, size_t n, Out* out, void* scratch) {
         const uint32_t count = n < 512 ? static_cast<uint32_t>(n) : 512;
-        const Rows rows{X, forest.features, count};
+        const Rows rows{X, forest.features, count, (count + 63) / 64 * 64};
         if (count > 256)
             one_block<Bits512, Vec>(forest, rows, out, scratch);
         else if (count > 128)

@@ -32,18 +32,18 @@ struct Vec {
     template <uint32_t documents>
     static PRUNUS_INLINE void columns(Rows rows, size_t feature, float* raw) {
         const size_t width = rows.stride - feature < 4 ? rows.stride - feature : 4;
-        for (uint32_t i = 0; i < documents; ++i) {
+        for (uint32_t i = 0; i < rows.used; ++i) {
             const float* x = rows(i) + feature;
             for (size_t j = 0; j < width; ++j) raw[j * documents + i] = x[j];
         }
     }
 
     template <uint32_t documents>
-    static PRUNUS_INLINE void bins(const Search& search, const float* x, char* planes) {
+    static PRUNUS_INLINE void bins(const Search& search, const float* x, uint32_t used, char* planes) {
         uint64_t plane[max_levels] = {};
         const bool zero_is_missing = search.variant == Variant::zero_left || search.variant == Variant::zero_right;
         const bool right = search.variant == Variant::nan_right || search.variant == Variant::zero_right;
-        for (uint32_t i = 0; i < documents; ++i) {
+        for (uint32_t i = 0; i < used; ++i) {
             float value = x[i];
             if (zero_is_missing && value >= -largest_zero && value <= largest_zero) value = __builtin_nanf("");
             if (search.variant == Variant::nan_is_zero && value != value) value = 0.0f;
@@ -61,14 +61,15 @@ struct Vec {
     }
 
     template <class B>
-    static PRUNUS_INLINE void add_values(const PackedForest& forest, uint32_t g, const char* slots, double* sums) {
-        add_any_values<B, Vec>(forest, g, slots, sums);
+    static PRUNUS_INLINE void add_values(const PackedForest& forest, uint32_t g, const char* slots, uint32_t used,
+                                         double* sums) {
+        add_any_values<B, Vec>(forest, g, slots, used, sums);
     }
 
     template <class Out>
     static PRUNUS_INLINE size_t block(const PackedForest& forest, const float* X, size_t n, Out* out, void* scratch) {
         const uint32_t count = n < 64 ? static_cast<uint32_t>(n) : 64;
-        one_block<Bits64, Vec>(forest, Rows{X, forest.features, count}, out, scratch);
+        one_block<Bits64, Vec>(forest, Rows{X, forest.features, count, (count + 7) / 8 * 8}, out, scratch);
         return count;
     }
 };

@@ -34,11 +34,13 @@ PRUNUS_NOINLINE void run_ops(const Op* op, const Op* end, char* slots, bool eigh
         run_ops_in<B, B::bytes>(op, end, slots);
 }
 
-// The rows of a block; the last document stands in for those that are not there.
+// The rows of a block; the last document stands in for those that are not there. `used`, the documents that are read
+// and summed, is their number rounded up to what the instruction set takes at a time; what stands in a slot's bits
+// beyond is of no matter to the others.
 struct Rows {
     const float* first;
     size_t stride;
-    uint32_t count;
+    uint32_t count, used;
     PRUNUS_INLINE const float* operator()(uint32_t document) const {
         return first + (document < count ? document : count - 1) * stride;
     }
@@ -53,7 +55,7 @@ PRUNUS_INLINE void fill_masks(const PackedForest& forest, const Part& part, Rows
         V::template columns<B::documents>(rows, load->feature, raw);
         for (const Search* last = part.searches + load->search_end; search != last; ++search) {
             const float* x = raw + static_cast<size_t>(search->row) * B::documents;
-            V::template bins<B::documents>(*search, x, slots + slot_planes * B::bytes);
+            V::template bins<B::documents>(*search, x, rows.used, slots + slot_planes * B::bytes);
             thermometer<B>(slots + slot_planes * B::bytes, search->levels, search->count,
                            slots + static_cast<size_t>(search->slot) * B::bytes);
         }
@@ -61,7 +63,7 @@ PRUNUS_INLINE void fill_masks(const PackedForest& forest, const Part& part, Rows
             const float* x = raw + static_cast<size_t>(member->row) * B::documents;
             const Category& category = forest.walk.categories[member->category];
             char* out = slots + static_cast<size_t>(member->slot) * B::bytes;
-            for (uint32_t byte = 0; byte < B::bytes; ++byte) {
+            for (uint32_t byte = 0; 8 * byte < rows.used; ++byte) {
                 uint32_t bits = 0;
                 for (uint32_t i = 0; i < 8; ++i)
                     bits |= static_cast<uint32_t>(in_category(category, x[V::element(8 * byte + i)])) << i;
@@ -107,9 +109,10 @@ template <class B, class V>
 PRUNUS_NOINLINE void score_block(const PackedForest& forest, Rows rows, float* out, void* memory) {
     char* scratch = static_cast<char*>(memory);
     double* sums = reinterpret_cast<double*>(scratch + B::documents * 4 * sizeof(float));
-    for (uint32_t i = 0; i < B::documents; ++i) sums[i] = forest.base;
-    run_block<B, V>(forest, rows, scratch,
-                    [&](uint32_t g, const char* slots) { V::template add_values<B>(forest, g, slots, sums); });
+    for (uint32_t i = 0; i < rows.used; ++i) sums[i] = forest.base;
+    run_block<B, V>(forest, rows, scratch, [&](uint32_t g, const char* slots) {
+        V::template add_values<B>(forest, g, slots, rows.used, sums);
+    });
     for (uint32_t i = 0; i < rows.count; ++i) out[i] = static_cast<float>(sums[V::place(i)]);
 }
 
@@ -127,9 +130,10 @@ PRUNUS_NOINLINE void leaves_of_block(const PackedForest& forest, Rows rows, int3
 
 // The values of a group, whatever the width of its codes.
 template <class B, class V>
-PRUNUS_INLINE void add_any_values(const PackedForest& forest, uint32_t g, const char* slots, double* sums) {
+PRUNUS_INLINE void add_any_values(const PackedForest& forest, uint32_t g, const char* slots, uint32_t used,
+                                  double* sums) {
     const Group& group = forest.groups[g];
-    for (uint32_t i = 0; i < B::documents; ++i) {
+    for (uint32_t i = 0; i < used; ++i) {
         int32_t sum = 0, fine_sum = 0;
         for (uint32_t t = group.first; t < group.last; ++t) {
             const Lookup& lookup = forest.lookups[t];
