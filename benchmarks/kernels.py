@@ -179,6 +179,8 @@ class Workload:
             weights = sum(np.prod(x.weight.shape) for x in net.layers if isinstance(x, Dense)) + widths[-1]
             for batch in (128, 1000):
                 bounds = {f"multiply-add {self.bits}": weights / self.lanes}
+                if widths == TINY:  # so small that the input stage is a fifth of it
+                    bounds[f"input both B={batch} {self.isa}"] = 1.0
                 self.add(f"dense {'x'.join(map(str, widths))}", self.scorer(net), batch, bounds=bounds, goal=0.85)
 
     def add_sparse(self) -> None:
@@ -283,7 +285,7 @@ def main() -> None:
             ("sparse", work.add_sparse),
             ("few", lambda: work.add_few(few)),
         ):
-            if group in groups or (group == "input" and "sparse" in groups):
+            if group in groups or (group == "input" and {"dense", "sparse"} & set(groups)):
                 add()
         if options.beside:
             other = Workload(options.beside, options.seed, memory=False)
