@@ -16,8 +16,8 @@ TILE = {
     "weights": 0.001,
     "last weights": 0.001,
     "multiply-adds": 0.0006,
-    "block weights": 0.0005,
-    "int8 multiply-adds": 0.0002,
+    "blocks: weights": 0.0005,
+    "int8: multiply-adds": 0.0008,
 }
 """Us of each term of a full tile."""
 
@@ -29,7 +29,7 @@ def round_numbers() -> LatencyModel:
         prices = {name: share * us for name, us in TILE.items()}
         return prices | {"tiles": CALL_US + prices["tiles"]}
 
-    shares = {1: 0.25, 2: 0.25, 4: 0.25, 8: 0.25, 16: 0.25, 32: 0.6, 48: 0.8, 64: 1.0}
+    shares = {1: 0.25, 2: 0.25, 4: 0.25, 8: 0.25, 16: 0.25, 24: 0.5, 32: 0.6, 48: 0.8, 64: 1.0}
     tiles = {str(documents): call(share) for documents, share in shares.items()}
     half = {name: 0.6 * us for name, us in TILE.items()}
     return LatencyModel(machine_key(), 16, CALL_US, 480.0, tiles | {FULL: TILE, HALF: half}, {}, 0.1, 10.0)

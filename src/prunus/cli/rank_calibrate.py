@@ -12,7 +12,7 @@ from prunus.cli.progress import progress
 
 @talk.verb()
 def calibrate(
-    seconds: Annotated[float, typer.Option(min=0.5, max=3600.0, help="Time to spend, about.")] = 40.0,
+    seconds: Annotated[float, typer.Option(min=0.5, max=3600.0, help="Time to spend, about.")] = 50.0,
     json: options.Json = False,
 ) -> None:
     """Measure the engine on this CPU and store the time model.

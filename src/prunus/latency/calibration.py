@@ -37,8 +37,8 @@ HELD_OUT: Final = 4
 LEAST_IN_REGION: Final = 12
 """Held-out times that a region of the error bars needs for a figure of its own."""
 
-SECONDS: Final = 40.0
-"""A calibration by default: about 1,300 networks on a core of 2023. Ten seconds give errors half as large again."""
+SECONDS: Final = 50.0
+"""A calibration by default: over a thousand networks on a quiet core of 2023, a few hundred on a crowded one."""
 
 
 def calibrate(

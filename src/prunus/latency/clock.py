@@ -23,6 +23,13 @@ SLICE_US = 80.0
 ANCHOR_CALLS = 6
 """Calls of the anchor in a slice; it takes 2 to 4 us a call."""
 
+LONG_WARM_CALLS = 24
+"""Calls of the anchor after a call as long as a slice, before it is timed."""
+
+QUIET = 0.25
+"""Quantile of the slices that is taken for the time: what disturbs a slice only ever adds to it, and on a busy machine half
+of them are disturbed (other programs are not counted, but they empty the caches)."""
+
 LEAST_SLICES = 5
 """Slices of a measurement at least, however long a call takes."""
 
@@ -49,7 +56,7 @@ def repeats_for(call: Call) -> int:
 
 
 def time_call(call: Call, *, seconds: float) -> float:
-    """Time a call, us: the median over slices of the mean of a slice.
+    """Time a call, us: a low quantile over slices of the mean of a slice.
 
     Args:
         call: what to time.
@@ -60,7 +67,7 @@ def time_call(call: Call, *, seconds: float) -> float:
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(slices) < LEAST_SLICES:
         slices.append(slice_us(call, repeats))
-    return float(np.median(slices))
+    return float(np.quantile(slices, QUIET))
 
 
 @cache
@@ -83,11 +90,15 @@ def anchor() -> Call:
     return partial(scorer_of(Network(n_features, inputs, layers)).score, X, np.empty(128, np.float32))
 
 
-def anchor_slice_us() -> float:
-    """Time of a call of the anchor over one slice, us. Two calls before it bring the anchor back into the caches."""
+def anchor_slice_us(warm_calls: int = 2) -> float:
+    """Time of a call of the anchor over one slice, us.
+
+    Args:
+        warm_calls: calls before it, which bring the anchor back into the caches.
+    """
     call = anchor()
-    call()
-    call()
+    for _ in range(warm_calls):
+        call()
     return slice_us(call, ANCHOR_CALLS)
 
 
@@ -99,15 +110,16 @@ def time_against_anchor(call: Call, *, seconds: float) -> tuple[float, float]:
         seconds: to spend on both, about.
 
     Returns:
-        Median times over slices of a call and of the anchor, us. Their ratio does not move with the machine's drift.
+        Times of a call and of the anchor, us: a low quantile over slices. Their ratio does not move with the machine's drift.
     """
     repeats = repeats_for(call)
     slices: list[float] = []
     anchors: list[float] = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(slices) < LEAST_SLICES:
-        anchors.append(anchor_slice_us())
+        # During a long call other programs have run, and left nothing of the anchor or of Python in the caches.
+        anchors.append(anchor_slice_us(2 if repeats > 1 else LONG_WARM_CALLS))
         if repeats > 1:
             call()  # untimed: the anchor pushed some of its weights out of the first cache
         slices.append(slice_us(call, repeats))
-    return float(np.median(slices)), float(np.median(anchors))
+    return float(np.quantile(slices, QUIET)), float(np.quantile(anchors, QUIET))

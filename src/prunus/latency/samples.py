@@ -61,7 +61,7 @@ def tile_sizes(lanes: int) -> tuple[int, ...]:
     Args:
         lanes: documents in a vector.
     """
-    return tuple(sorted({1, 2, 4, lanes // 2, lanes, 2 * lanes, 3 * lanes, 4 * lanes} - {0}))
+    return tuple(sorted({1, 2, 4, lanes // 2, lanes, 3 * lanes // 2, 2 * lanes, 3 * lanes, 4 * lanes} - {0}))
 
 
 def full_tile(scorer: RankScorer) -> int:

@@ -199,24 +199,26 @@ def fetch_terms(work: Work, documents: float, cycle: float, caches: Caches) -> T
     }
 
 
-def layer_terms(layer: Layer, tile: Tile, caches: Caches, *, last: bool) -> Terms:
+def layer_terms(layer: Layer, tile: Tile, caches: Caches, *, first: bool, last: bool) -> Terms:
     """Terms of one layer.
 
     Args:
         layer: the layer.
         tile: the size of tile.
         caches: of this machine.
+        first: it reads the input stage.
         last: the engine runs it as one sparse row, whatever its kernel.
     """
     shape = layer.shape
-    spilled = share_missed((shape.n_inputs + shape.n_outputs) * tile.row_bytes, caches.l1)
+    inputs = shape.n_inputs / BLOCK if shape.kind.endswith("int8") else shape.n_inputs
+    spilled = share_missed((inputs + shape.n_outputs) * tile.row_bytes, caches.l1)
     if last:
         return {"last weights": float(shape.stored), "last weights spilled": shape.stored * spilled}
     if shape.kind == "sparse" and layer.rows is not None:
         return _sparse_terms(layer.rows, spilled, tile)
     if shape.kind == "dense":
         return _dense_terms(shape, spilled, tile)
-    return _int8_terms(layer)
+    return _int8_terms(layer, spilled, tile, first=first)
 
 
 def _sparse_terms(rows: Rows, spilled: float, tile: Tile) -> Terms:
@@ -261,18 +263,15 @@ def _dense_terms(shape: LayerShape, spilled: float, tile: Tile) -> Terms:
     return terms
 
 
-def _int8_terms(layer: Layer) -> Terms:
+def _int8_terms(layer: Layer, spilled: float, tile: Tile, *, first: bool) -> Terms:
+    """Terms of an int8 layer. Its inputs are put together by fours first: of bytes, or (after the input stage) of floats."""
     shape = layer.shape
-    terms = {"int8 layers": 1.0, "int8 inputs": float(shape.n_inputs), "int8 outputs": float(shape.n_outputs)}
+    terms = {"int8 layers": 1.0, f"fours of {'floats' if first else 'bytes'}": float(shape.n_inputs)}
     if layer.rows is not None:
-        terms["block weights"] = float(shape.stored)
-        terms["block runs"] = layer.rows.runs
-    else:
-        columns = -(-shape.n_inputs // BLOCK)
-        terms["int8 multiply-adds"] = float(BLOCK * columns * shape.n_outputs)
-        for height in (4, 6, 12):
-            terms[f"int8 blocks of {height}"] = float(columns * -(-shape.n_outputs // height))
-    return terms
+        return terms | {f"blocks: {name}": value for name, value in _sparse_terms(layer.rows, spilled, tile).items()}
+    columns = -(-shape.n_inputs // BLOCK)
+    dense = _dense_terms(LayerShape(columns, shape.n_outputs, shape.stored, "dense"), spilled, tile)
+    return terms | {f"int8: {name}": value for name, value in dense.items()}
 
 
 def weight_bytes(layers: Sequence[Layer]) -> float:
@@ -300,7 +299,7 @@ def network_terms(work: Work, tile: Tile, caches: Caches) -> Terms:
     terms: Terms = {"tiles": 1.0, **input_terms(work)}
     last = len(work.layers) - 1
     for number, layer in enumerate(work.layers):
-        for name, value in layer_terms(layer, tile, caches, last=number == last).items():
+        for name, value in layer_terms(layer, tile, caches, first=number == 0, last=number == last).items():
             _add(terms, name, value)
     stream = weight_bytes(work.layers)
     working_set = stream + work.shape.widest * tile.row_bytes
@@ -319,4 +318,7 @@ def alone_terms(layer: NetworkLayer, tile: Tile, caches: Caches) -> Terms:
         caches: of this machine.
     """
     seen = _seen(layer)
-    return {**layer_terms(seen, tile, caches, last=False), "bytes of weights": _layer_bytes(seen, last=False)}
+    return {
+        **layer_terms(seen, tile, caches, first=False, last=False),
+        "bytes of weights": _layer_bytes(seen, last=False),
+    }
