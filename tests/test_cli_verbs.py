@@ -26,6 +26,7 @@ VERBS = (
     "score",
     "evaluate",
     "bench",
+    "compile",
     "inspect",
     "info",
 )
