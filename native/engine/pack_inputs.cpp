@@ -114,7 +114,7 @@ void Network::point_at_inputs() noexcept {
     packed_.lines = lines_.data();
     packed_.line_count = static_cast<uint32_t>(lines_.size());
     const uint32_t requests = packed_.line_count * packed_.tile * isa_.lanes / 4;
-    packed_.lines_a_slot = (requests + packed_.slot_count - 1) / packed_.slot_count;
+    packed_.lines_a_slot = std::max(1u, requests / packed_.slot_count);
     packed_.lane_features = lane_features_.data();
     packed_.lane_params = lane_params_.data();
     packed_.lane_of = lane_of_.data();

@@ -180,6 +180,7 @@ PRUNUS_NOINLINE bool input_stage(const Packed& net, const float* X, uint32_t doc
         out = fill_kind<V, G, Kind::missing>(*chunk, net.slots, chunk->slot_end[1][1], raw, out, ahead, watch);
         out = fill_kind<V, G, Kind::equal>(*chunk, net.slots, chunk->slot_end[2][1], raw, out, ahead, watch);
         slot = chunk->slot_end[3][1];
+        if (G > 1) ahead.catch_up(slot, net.slot_count);
     }
     bool found = false;
     for (int g = 0; g < G; ++g) found |= V::any_nan(watch[g]);
