@@ -3,7 +3,9 @@
     taskset -c 1 python benchmarks/kernels.py --seconds 60
 
 Prints a table and writes benchmarks/results/kernels.json: every time with its median, its quiet value (the minimum) and
-its share of the bound, which is the median over rounds of (bound in this round) / (time in this round).
+two shares of its bound: of the quiet values, and the median over rounds of (bound in this round) / (time in this round).
+A goal is held against the first; for batches from memory, which others on the machine slow down for minutes on end,
+against the second. Those are timed in one round of eight.
 
 Bounds, each measured in the same rounds by benchmarks/native/limits.cpp (built here with the system's compiler):
 
@@ -70,8 +72,11 @@ class Case:
     times: list[float] = field(default_factory=list)
     calls: int = 0
 
-    def measure(self) -> None:
-        """Time one slice."""
+    def measure(self, round_number: int) -> None:
+        """Time one slice; NaN where this round is not for this case."""
+        if self.documents == FROM_MEMORY and round_number % 8:
+            self.times.append(float("nan"))
+            return
         if not self.calls:
             self.call()
             begin = time.perf_counter()
@@ -240,14 +245,15 @@ def summarise(cases: list[Case]) -> list[dict[str, Any]]:
     rows = []
     for case in cases:
         own = times[case.name]
-        row: dict[str, Any] = {"name": case.name, "us": float(np.median(own)), "quiet_us": float(own.min())}
+        row: dict[str, Any] = {"name": case.name, "us": float(np.nanmedian(own)), "quiet_us": float(np.nanmin(own))}
         if case.bounds:
             bound = sum(factor * times[name] for name, factor in case.bounds.items())
-            quiet = sum(factor * times[name].min() for name, factor in case.bounds.items())
-            row |= {"bound_us": float(np.median(bound)), "share": float(np.median(bound / own))}
-            row["quiet_share"] = float(quiet / own.min())
+            quiet = sum(factor * np.nanmin(times[name]) for name, factor in case.bounds.items())
+            row |= {"bound_us": float(np.nanmedian(bound)), "share": float(np.nanmedian(bound / own))}
+            row["quiet_share"] = float(quiet / np.nanmin(own))
         if case.goal is not None:
-            row |= {"goal_share": round(case.goal, 3), "met": bool(max(row["share"], row["quiet_share"]) >= case.goal)}
+            reached = row["share" if case.documents == FROM_MEMORY else "quiet_share"]
+            row |= {"goal_share": round(case.goal, 3), "met": bool(reached >= case.goal)}
         if case.most_us is not None:
             row |= {"most_us": case.most_us, "met": bool(row["us"] <= case.most_us)}
         rows.append({key: float(f"{x:.5g}") if isinstance(x, float) else x for key, x in row.items()})
@@ -292,9 +298,9 @@ def main() -> None:
             other.add_few(few)
             work.cases += other.cases
         begin, rounds = time.perf_counter(), 0
-        while rounds < 5 or time.perf_counter() - begin < options.seconds:
+        while rounds < 17 or time.perf_counter() - begin < options.seconds:
             for case in work.cases[:: 1 if rounds % 2 else -1]:
-                case.measure()
+                case.measure(rounds)
             rounds += 1
     single = single_calls(work, 30_000) if "few" in groups else []
     rows = summarise(work.cases)
