@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prunus.latency import LatencyModel, machine_key
-from prunus.latency.model import FULL, HALF
+from prunus.latency.model import FULL, HALF, TURN
 
 CALL_US = 0.5
 
@@ -32,4 +32,4 @@ def round_numbers() -> LatencyModel:
     shares = {1: 0.25, 2: 0.25, 4: 0.25, 8: 0.25, 16: 0.25, 24: 0.5, 32: 0.6, 48: 0.8, 64: 1.0}
     tiles = {str(documents): call(share) for documents, share in shares.items()}
     half = {name: 0.6 * us for name, us in TILE.items()}
-    return LatencyModel(machine_key(), 16, CALL_US, 480.0, tiles | {FULL: TILE, HALF: half}, {}, 0.1, 10.0)
+    return LatencyModel(machine_key(), 16, CALL_US, 480.0, tiles | {FULL: TILE, HALF: half, TURN: {}}, {}, 0.1, 10.0)

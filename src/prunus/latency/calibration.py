@@ -14,7 +14,7 @@ from prunus.errors import CalibrationError
 from prunus.extras import need
 from prunus.latency.clock import scorer_of, time_against_anchor
 from prunus.latency.key import data_caches, machine_key
-from prunus.latency.model import FULL, HALF, LatencyModel, priced, region, tile_of
+from prunus.latency.model import FULL, HALF, TURN, LatencyModel, priced, region, tile_of
 from prunus.latency.networks import random_network
 from prunus.latency.samples import POOL_BYTES, Sample, collect, tile_sizes
 from prunus.latency.terms import Terms, fetch_terms, network_terms
@@ -27,6 +27,18 @@ if TYPE_CHECKING:
 
 LEAST_NETWORKS: Final = 40
 """Networks that a calibration times however short it is: there are about 30 prices to fit for each size of tile."""
+
+TURN_TERMS: Final = (
+    "tiles",
+    "runs",
+    "sparse layers",
+    "dense layers",
+    "int8 layers",
+    "rows",
+    "blocks: runs",
+    "bytes of weights",
+)
+"""Terms that the turn to a smaller tile is fitted to: branches, and code and weights that come back to the first caches."""
 
 LEAST_WIDE: Final = 10
 """Networks of smaller tiles that a calibration must have met to price those tiles."""
@@ -109,7 +121,27 @@ def _fit(samples: Sequence[Sample], call_in_anchors: float) -> LatencyModel:
         near = [priced(fetch, fetch_terms(s.work, size, size, caches)) for s in own]
         us = [s.call_us[size] * anchor_us / s.anchor_us - lines for s, lines in zip(own, near, strict=True)]
         tiles[str(size)] = least_squares(terms, us)
-    return LatencyModel(machine_key(), lanes, call_in_anchors * anchor_us, halved_from, tiles, fetch, 0.0, anchor_us)
+    tiles[TURN] = {}
+    call_us = call_in_anchors * anchor_us
+    model = LatencyModel(machine_key(), lanes, call_us, halved_from, tiles, fetch, 0.0, anchor_us)
+    return replace(model, tiles=tiles | {TURN: _fit_turn(samples, model)})
+
+
+def _fit_turn(samples: Sequence[Sample], model: LatencyModel) -> Terms:
+    """Fit what the smaller tile behind full ones takes beyond a call of its own."""
+    caches = data_caches()
+    rows, us, size_us = [], [], []
+    for s in samples:
+        for batch, call in s.call_us.items():
+            rest = batch % s.tile
+            if batch < s.tile or not rest:
+                continue
+            taken = call * model.anchor_us / s.anchor_us
+            terms = network_terms(s.work, tile_of(rest, model.lanes), caches)
+            rows.append({name: terms.get(name, 0.0) for name in TURN_TERMS})
+            us.append(taken - model.call_time_us(s.work, batch, batch))
+            size_us.append(taken)
+    return least_squares(rows, us, size_us) if len(rows) >= LEAST_WIDE else {}
 
 
 def _fit_full(samples: Sequence[Sample], tile: Tile, caches: Caches, anchor_us: float) -> tuple[Terms, Terms]:
@@ -140,23 +172,28 @@ def _fit_full(samples: Sequence[Sample], tile: Tile, caches: Caches, anchor_us: 
     return {name: price for name, price in prices.items() if name not in lines_of}, fetch
 
 
-def least_squares(rows: Sequence[Terms], us: Sequence[float], *, again: int = 2) -> Terms:
+def least_squares(
+    rows: Sequence[Terms], us: Sequence[float], size_us: Sequence[float] | None = None, *, again: int = 2
+) -> Terms:
     """Find prices of 0 or more that make the relative errors small; rows far off are weighed down and the rest fitted again.
 
     Args:
         rows: terms of each measurement.
-        us: what it took, above 0.
+        us: what it took.
+        size_us: what errors are taken relative to, above 0; default ``us``.
         again: fits after the first.
     """
     optimize = need("scipy.optimize", extra="train")
     names = sorted({name for row in rows for name in row})
-    terms = np.array([[row.get(name, 0.0) for name in names] for row in rows]) / np.asarray(us)[:, None]
+    unit = np.asarray(us if size_us is None else size_us)
+    terms = np.array([[row.get(name, 0.0) for name in names] for row in rows]) / unit[:, None]
+    aim = np.asarray(us) / unit
     size = terms.max(axis=0)
     size[size == 0] = 1.0
     weight = np.ones(len(rows))
     prices = np.zeros(len(names))
     for _ in range(again + 1):
-        prices = optimize.nnls(terms / size * weight[:, None], weight, maxiter=100 * len(names))[0] / size
-        error = np.abs(terms @ prices - 1.0)
+        prices = optimize.nnls(terms / size * weight[:, None], aim * weight, maxiter=100 * len(names))[0] / size
+        error = np.abs(terms @ prices - aim)
         weight = np.sqrt(np.minimum(1.0, 3 * max(float(np.median(error)), 1e-3) / np.maximum(error, 1e-9)))
     return {name: float(price) for name, price in zip(names, prices, strict=True) if price > 0}

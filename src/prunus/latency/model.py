@@ -5,7 +5,7 @@ where activations would not stay near the first cache. With x_t(network) the
 counted terms of a tile of t documents (:mod:`prunus.latency.terms`) and c_t their fitted prices, all of them 0 or more,
 
     T(n) = c_n x_n                                                  n <= F: a call of one tile, the call included
-         = c_F x_F + (n // F - 1) c_full x_F + (c_r x_r - call)     else, r = n mod F (no last part where r = 0)
+         = c_F x_F + (n // F - 1) c_full x_F + (c_r x_r - call + c_turn x_r)     else, r = n mod F (no last part where r = 0)
 
 plus the cache lines of raw features that come from beyond the first cache, each at its price. The additive form over
 rows and stored weights is that of arXiv 2202.10728 as far as it is known; the other terms are ours.
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 FULL, HALF = "full", "half"
 """Names of the prices of a full tile that is not the first of its call, of four vectors and (in wide networks) of two."""
 
+TURN = "turn"
+"""Name of the prices of what a last, smaller tile takes beyond its own call: the CPU turns to another code for it, whose
+branches it has to learn anew."""
+
 SIZES = (2_000, 20_000)
 """Stored weights where one region of the error bars ends and the next begins."""
 
@@ -62,7 +66,7 @@ class LatencyModel:
         lanes: documents in a vector.
         call_us: of a call of no documents.
         halved_from: widest pair (:attr:`Work.widest_pair`) from which full tiles are of two vectors.
-        tiles: documents -> term -> us: of a call of that many documents; and :data:`FULL` and :data:`HALF`.
+        tiles: documents -> term -> us: of a call of that many documents; and :data:`FULL`, :data:`HALF` and :data:`TURN`.
         fetch: us of a cache line of raw features from beyond each cache.
         error: 90 % quantile of the relative error on networks held out of the fit.
         errors: the same by region, see :func:`region`.
@@ -102,10 +106,12 @@ class LatencyModel:
         if n_full > 1:
             found.append((FULL if full == 4 * self.lanes else HALF, self._tile(full), n_full - 1.0))
         if rest:
-            sizes = sorted(int(name) for name in self.tiles if name.isdigit())
-            size = next(size for size in sizes if size >= rest)
+            size = next(size for size in self._sizes() if size >= rest)
             found.append((str(size), self._tile(size), 1.0))
         return found
+
+    def _sizes(self) -> list[int]:
+        return sorted(int(name) for name in self.tiles if name.isdigit())
 
     def _tile(self, documents: int) -> Tile:
         return tile_of(documents, self.lanes)
@@ -119,13 +125,22 @@ class LatencyModel:
             cycle: documents that calls go through before they read the same again.
         """
         caches = data_caches()
-        total = 0.0
-        cut = self.tiles_of(batch, work.widest_pair)
-        for prices, tile, count in cut:
-            total += count * priced(self.tiles[prices], network_terms(work, tile, caches))
-        if len(cut) > 1 and batch % self.full_tile(work.widest_pair):
-            total -= self.call_us
-        return total + priced(self.fetch, fetch_terms(work, batch, cycle, caches))
+        full = self.full_tile(work.widest_pair)
+        n_full, rest = divmod(batch, full)
+
+        def of(name: str, documents: int) -> float:
+            return priced(self.tiles[name], network_terms(work, tile_of(documents, self.lanes), caches))
+
+        total = priced(self.fetch, fetch_terms(work, batch, cycle, caches))
+        if n_full:
+            more = of(FULL if full == 4 * self.lanes else HALF, full)
+            total += of(str(full), full) + (n_full - 1) * more
+        if rest:
+            size = next(n for n in self._sizes() if n >= rest)
+            total += of(str(size), size)
+            if n_full:
+                total += of(TURN, size) - self.call_us
+        return total
 
     def predict(self, network: Network | NetworkShape, batch: int = 128, *, cycle: int | None = None) -> Latency:
         """Predict the time of a network.

@@ -138,6 +138,7 @@ def collect(
         scorer = scorer_of(network)
         batches = [*(n for n in tile_sizes(lanes) if n <= full_tile(scorer)), full, 2 * full]
         batches += [] if heavy else [4 * full, many]
+        batches.append(full_tile(scorer) * int(rng.integers(1, 3)) + int(rng.integers(1, full_tile(scorer))))
         samples.append(measure(scorer, sorted(set(batches)), [] if heavy or len(samples) % 2 else [2 * full], pool))
         if progress is not None:
             progress(min(spent / seconds, 1.0))

@@ -253,7 +253,7 @@ def _dense_terms(shape: LayerShape, spilled: float, tile: Tile) -> Terms:
         "multiply-adds": float(n_in * n_out),
         "panels of 36": float(n_in * (n_out // 36 + (n_out % 36 > 24))),
     }
-    for height in (4, 6, 12):
+    for height in (4, 6, 8, 12):
         blocks, rest = divmod(n_out, height)
         low = max(LATENCY - rest * tile.vectors, 0) if rest else 0
         terms[f"blocks of {height}"] = float(n_in * (blocks + (rest > 0)))
