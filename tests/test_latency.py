@@ -61,6 +61,19 @@ def test_one_wild_measurement_does_not_move_the_fit() -> None:
     assert least_squares(rows, us) == pytest.approx({"a": 2.0, "b": 5.0}, rel=1e-2)
 
 
+def test_a_solver_that_goes_round_in_circles_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one solver gives up another one finds the same prices: a calibration does not fail by chance."""
+
+    def gives_up(*_: object, **__: object) -> None:
+        message = "Maximum number of iterations reached."
+        raise RuntimeError(message)
+
+    rows = [{"a": float(i % 7 + 1), "b": float(i % 3)} for i in range(60)]
+    us = [2 * row["a"] + 5 * row["b"] for row in rows]
+    monkeypatch.setattr("scipy.optimize.nnls", gives_up)
+    assert least_squares(rows, us) == pytest.approx({"a": 2.0, "b": 5.0}, rel=1e-3)
+
+
 def test_terms_count_what_the_layers_hold() -> None:
     """Weights, rows and multiply-adds of a network add up over its layers."""
     rng = np.random.default_rng(3)

@@ -22,6 +22,8 @@ from prunus.latency.terms import Terms, fetch_terms, network_terms
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
+
     from prunus.latency.key import Caches
     from prunus.latency.terms import Tile
 
@@ -172,6 +174,16 @@ def _fit_full(samples: Sequence[Sample], tile: Tile, caches: Caches, anchor_us: 
     return {name: price for name, price in prices.items() if name not in lines_of}, fetch
 
 
+def _not_negative(terms: NDArray[np.float64], aim: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Solve least squares with prices of 0 or more."""
+    optimize = need("scipy.optimize", extra="train")
+    try:
+        found, _ = optimize.nnls(terms, aim, maxiter=100 * terms.shape[1])
+    except RuntimeError:  # it went round in circles, as it may where terms are nearly the same: slower, but sure
+        found = optimize.lsq_linear(terms, aim, bounds=(0.0, np.inf)).x
+    return np.asarray(found)
+
+
 def least_squares(
     rows: Sequence[Terms], us: Sequence[float], size_us: Sequence[float] | None = None, *, again: int = 2
 ) -> Terms:
@@ -183,7 +195,6 @@ def least_squares(
         size_us: what errors are taken relative to, above 0; default ``us``.
         again: fits after the first.
     """
-    optimize = need("scipy.optimize", extra="train")
     names = sorted({name for row in rows for name in row})
     unit = np.asarray(us if size_us is None else size_us)
     terms = np.array([[row.get(name, 0.0) for name in names] for row in rows]) / unit[:, None]
@@ -193,7 +204,7 @@ def least_squares(
     weight = np.ones(len(rows))
     prices = np.zeros(len(names))
     for _ in range(again + 1):
-        prices = optimize.nnls(terms / size * weight[:, None], aim * weight, maxiter=100 * len(names))[0] / size
+        prices = _not_negative(terms / size * weight[:, None], aim * weight) / size
         error = np.abs(terms @ prices - aim)
         weight = np.sqrt(np.minimum(1.0, 3 * max(float(np.median(error)), 1e-3) / np.maximum(error, 1e-9)))
     return {name: float(price) for name, price in zip(names, prices, strict=True) if price > 0}
