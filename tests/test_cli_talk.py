@@ -105,9 +105,30 @@ RESULT = {
     "student": {"us_per_doc": {"20": 0.5, "128": 0.4, "1000": 0.4}},
     "rows": [
         {"role": "teacher", "name": "90 trees", "trees": 90, "ndcg@10": 0.7, "us_per_doc": {"128": 8.0}},
-        {"role": "forest", "name": "20 trees", "trees": 20, "outcome": "inferior", "us_per_doc": {"128": 1.0}},
-        {"role": "forest", "name": "50 trees", "trees": 50, "outcome": "non_inferior", "us_per_doc": {"128": 4.0}},
-        {"role": "forest", "name": "70 trees", "trees": 70, "outcome": "non_inferior", "us_per_doc": {"128": 6.0}},
+        {
+            "role": "forest",
+            "name": "20 trees",
+            "trees": 20,
+            "outcome": "inferior",
+            "engine": "lleaves",
+            "us_per_doc": {"128": 1.0},
+        },
+        {
+            "role": "forest",
+            "name": "50 trees",
+            "trees": 50,
+            "outcome": "non_inferior",
+            "engine": "lleaves",
+            "us_per_doc": {"128": 4.0},
+        },
+        {
+            "role": "forest",
+            "name": "70 trees",
+            "trees": 70,
+            "outcome": "non_inferior",
+            "engine": "lleaves",
+            "us_per_doc": {"128": 6.0},
+        },
         {"role": "dense", "name": "dense 8x4", "chosen": False},
         {"role": "sparse", "name": "sparse 32x16", "chosen": True, "difference": -0.001, "lower": -0.002, "upper": 0.0},
     ],
@@ -125,5 +146,5 @@ def test_speed_is_said_against_both_rivals() -> None:
     """The sentence divides the rivals' times by the student's, at the batch sizes that both have."""
     said = table.speed_sentence(RESULT)
     assert "as the teacher: 20 at 20, 20 at 128, 20 at 1000" in said
-    assert "(50 trees): 10 at 128" in said
+    assert "(50 trees) in lleaves: 10 at 128" in said
     assert table.speed_sentence({"student": {}}) == ""

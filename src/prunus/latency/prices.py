@@ -32,6 +32,10 @@ STEP: Final = 0.2
 """Share by which weights and units are moved, up and down, to see what they cost: rows get longer by whole weights, and
 kernels have steps, so a smaller one would price the step it happens to stand on."""
 
+LEAST_SHARE: Final = 0.01
+"""Least price of a weight, as a share of the time of the whole network over its weights: a calibration that was short or
+disturbed may see none at all, and what costs nothing cannot be pruned for its cost."""
+
 BLOCK: Final = 4
 """Weights of a block of int8."""
 
@@ -114,8 +118,9 @@ def linearised(
             low, high = (weights, high) if us(weights, units_of(weights)) < target_us else (low, weights)
     units = units_of(weights)
     total = us(weights, units)
-    weight = _slope(lambda x: us(x, units), weights)
-    block = BLOCK * _slope(lambda x: us(x, units, kind="block_int8"), weights)
+    least = LEAST_SHARE * total / weights
+    weight = max(_slope(lambda x: us(x, units), weights), least)
+    block = BLOCK * max(_slope(lambda x: us(x, units, kind="block_int8"), weights), least)
     unit = _slope(lambda x: us(weights, x), units)
     slot = _slot_prices(model, inputs, batch, cycle)
     fixed = total - weight * weights - unit * (units + 1) - float(slot.sum())
