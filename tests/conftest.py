@@ -15,6 +15,9 @@ settings.register_profile("dev", deadline=None, suppress_health_check=[HealthChe
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
+# Two threads on matrices of a hundred numbers wait for each other more than they compute.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Plots are drawn without a screen.
 os.environ.setdefault("MPLBACKEND", "Agg")
 

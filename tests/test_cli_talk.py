@@ -101,7 +101,7 @@ def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 RESULT = {
     "metric": "ndcg@10",
-    "teacher": {"us_per_doc": {"20": 10.0, "128": 8.0, "1000": 8.0}},
+    "teacher": {"engine": "lleaves", "us_per_doc": {"20": 10.0, "128": 8.0, "1000": 8.0}},
     "student": {"us_per_doc": {"20": 0.5, "128": 0.4, "1000": 0.4}},
     "rows": [
         {"role": "teacher", "name": "90 trees", "trees": 90, "ndcg@10": 0.7, "us_per_doc": {"128": 8.0}},
@@ -145,6 +145,6 @@ def test_the_table_shows_the_smallest_forest_that_ranks_as_well() -> None:
 def test_speed_is_said_against_both_rivals() -> None:
     """The sentence divides the rivals' times by the student's, at the batch sizes that both have."""
     said = table.speed_sentence(RESULT)
-    assert "as the teacher: 20 at 20, 20 at 128, 20 at 1000" in said
+    assert "as the teacher in lleaves: 20 at 20, 20 at 128, 20 at 1000" in said
     assert "(50 trees) in lleaves: 10 at 128" in said
     assert table.speed_sentence({"student": {}}) == ""
