@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 from pathlib import Path
@@ -241,6 +242,8 @@ def test_onnx_int8_is_judged_by_its_own_scores(
 
 def make_or_skip(engine: str, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     """Make the environment of an engine; where its packages cannot be had (no network, say), skip with the reason."""
+    if not os.environ.get("PRUNUS_PEERS"):
+        pytest.skip("installs up to half a gigabyte for each rival: set PRUNUS_PEERS=1 to run it")
     monkeypatch.setenv("PRUNUS_CACHE", str(cache))
     try:
         ensure(PEERS[engine], tell=quiet)

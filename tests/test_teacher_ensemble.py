@@ -67,8 +67,8 @@ def test_the_material_is_not_tame(library: str, wanted: set[str], tmp_path: Path
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_every_leaf_of_many_models(library: str, tmp_path: Path) -> None:
-    """The same law on more models and rows: 150 of each library, or ``PRUNUS_LAW_MODELS``, such as 1500."""
-    for seed in range(1000, 1000 + int(os.environ.get("PRUNUS_LAW_MODELS", "150"))):
+    """The same law on more models and rows: 500 of each library, or ``PRUNUS_LAW_MODELS``, such as 1500."""
+    for seed in range(1000, 1000 + int(os.environ.get("PRUNUS_LAW_MODELS", "500"))):
         teacher = random_teacher(library, seed, tmp_path)
         check(teacher, seed, 300)
         assert teacher.path is not None
