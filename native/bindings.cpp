@@ -1,6 +1,5 @@
 // Python sees the core through this file and bindings_forest.cpp.
 #include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -19,26 +18,12 @@ using nb::literals::operator""_a;
 namespace {
 
 template <class T>
-using Vector = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-template <class T>
 using Matrix = nb::ndarray<const T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-
-[[noreturn]] void refuse(const std::string& message) {
-    throw nb::value_error(message.c_str());
-}
 
 const prunus::Isa& isa_named(const std::string& name) {
     for (const prunus::Isa* isa : prunus::usable_isas())
         if (name == isa->name) return *isa;
     refuse("instruction set '" + name + "' is not in this build or not on this CPU");
-}
-
-template <class Array>
-const typename Array::Scalar* sized(const Array& array, size_t expected, const char* name) {
-    if (array.shape(0) != expected)
-        refuse(std::string(name) + " has " + std::to_string(array.shape(0)) + " entries; expected " +
-               std::to_string(expected));
-    return array.data();
 }
 
 uint32_t width(size_t n, const char* name) {

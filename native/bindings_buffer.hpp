@@ -3,6 +3,7 @@
 
 #include <Python.h>
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 
 #include <cstdint>
 #include <string>
@@ -43,3 +44,18 @@ class Buffer {
 };
 
 using Floats = Buffer<float>;
+
+template <class T>
+using Vector = nanobind::ndarray<const T, nanobind::ndim<1>, nanobind::c_contig, nanobind::device::cpu>;
+
+[[noreturn]] inline void refuse(const std::string& message) {
+    throw nanobind::value_error(message.c_str());
+}
+
+template <class Array>
+const typename Array::Scalar* sized(const Array& array, size_t expected, const char* name) {
+    if (array.shape(0) != expected)
+        refuse(std::string(name) + " has " + std::to_string(array.shape(0)) + " entries; expected " +
+               std::to_string(expected));
+    return array.data();
+}

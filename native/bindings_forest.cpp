@@ -1,7 +1,6 @@
 // Forest, for Python.
 #include "bindings_forest.hpp"
 
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
 #include <cstdint>
@@ -18,13 +17,6 @@ using nb::literals::operator""_a;
 
 namespace {
 
-template <class T>
-using Vector = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-
-[[noreturn]] void refuse(const std::string& message) {
-    throw nb::value_error(message.c_str());
-}
-
 const prunus::forest::ForestIsa& isa_named(const std::string& name) {
     for (const prunus::Isa* isa : prunus::usable_isas()) {
         if (name != isa->name) continue;
@@ -36,14 +28,6 @@ const prunus::forest::ForestIsa& isa_named(const std::string& name) {
         return prunus::forest::scalar::isa;
     }
     refuse("instruction set '" + name + "' is not in this build or not on this CPU");
-}
-
-template <class Array>
-const typename Array::Scalar* sized(const Array& array, size_t expected, const char* name) {
-    if (array.shape(0) != expected)
-        refuse(std::string(name) + " has " + std::to_string(array.shape(0)) + " entries; expected " +
-               std::to_string(expected));
-    return array.data();
 }
 
 template <class Array>

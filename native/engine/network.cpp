@@ -1,17 +1,13 @@
 #include "network.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <limits>
-#include <memory>
-#include <new>
 #include <numeric>
-#include <system_error>
-#include <thread>
 
 #include "dispatch.hpp"
 #include "scratch.hpp"
+#include "threads.hpp"
 
 namespace prunus {
 namespace {
@@ -189,15 +185,9 @@ Layer Network::pack_layer(const LayerDescription& d, std::vector<uint32_t>& posi
     floats_.push_back(std::move(bias));
     layer.bias = floats_.back().data();
     if (layer.sparse) {
-        std::vector<Rows> runs;
-        for (uint32_t o : order) {
-            const uint32_t length = static_cast<uint32_t>(rows[o].size());
-            if (runs.empty() || runs.back().length != length) runs.push_back({length, 0});
-            ++runs.back().count;
-        }
-        runs_.push_back(std::move(runs));
-        layer.runs = runs_.back().data();
-        layer.run_count = static_cast<uint32_t>(runs_.back().size());
+        std::vector<uint32_t> lengths;
+        for (uint32_t o : order) lengths.push_back(static_cast<uint32_t>(rows[o].size()));
+        pack_runs(lengths, layer);
         for (uint32_t stream = 0; stream < stream_count; ++stream) {
             if (stream == narrow_stream && !isa_.has_narrow) continue;
             const uint32_t unit = static_cast<uint32_t>(sizeof(float)) * (stream == wide_stream ? isa_.lanes : 1);
@@ -222,55 +212,32 @@ Layer Network::pack_layer(const LayerDescription& d, std::vector<uint32_t>& posi
     return layer;
 }
 
+// Neighbours of one length, which kernels take together.
+void Network::pack_runs(const std::vector<uint32_t>& lengths, Layer& layer) {
+    std::vector<Rows> runs;
+    for (uint32_t length : lengths) {
+        if (runs.empty() || runs.back().length != length) runs.push_back({length, 0});
+        ++runs.back().count;
+    }
+    runs_.push_back(std::move(runs));
+    layer.runs = runs_.back().data();
+    layer.run_count = static_cast<uint32_t>(runs_.back().size());
+}
+
 size_t Network::scratch_floats() const noexcept {
     return (static_cast<size_t>(packed_.rows_even) + packed_.rows_odd) * 4 * isa_.lanes;
 }
 
-bool Network::run(const float* X, size_t n, float* out, bool& no_memory) const noexcept {
+int Network::run(const float* X, size_t n, float* out) const noexcept {
     float* scratch = thread_scratch(scratch_floats());
-    if (scratch == nullptr) {
-        no_memory = true;
-        return false;
-    }
-    return isa_.score(packed_, X, n, out, scratch);
-}
-
-bool Network::run_threads(const float* X, size_t n, float* out, unsigned n_threads, bool& no_memory) const noexcept {
-    // Runs of whole tiles, so that every document stands in the tile it would stand in with one thread.
-    const size_t tile = static_cast<size_t>(packed_.tile) * isa_.lanes;
-    const size_t tiles = (n + tile - 1) / tile;
-    const size_t parts = std::min<size_t>(n_threads, tiles);
-    std::atomic<bool> found{false}, failed{false};
-    const auto part = [&](size_t number) noexcept {
-        const size_t begin = std::min(n, tiles * number / parts * tile),
-                     end = std::min(n, tiles * (number + 1) / parts * tile);
-        bool no_scratch = false;
-        if (run(X + begin * packed_.features, end - begin, out + begin, no_scratch)) found = true;
-        if (no_scratch) failed = true;
-    };
-    std::unique_ptr<std::thread[]> threads(new (std::nothrow) std::thread[parts]);
-    size_t started = 1;  // this thread scores part 0
-    if (threads) {
-        try {
-            for (; started < parts; ++started) threads[started] = std::thread(part, started);
-        } catch (const std::exception&) {  // no more threads to be had: the rest is scored here
-        }
-    }
-    part(0);
-    for (size_t number = started; number < parts; ++number) part(number);
-    for (size_t number = 1; number < started; ++number) threads[number].join();
-    no_memory = failed;
-    return found;
+    if (scratch == nullptr) return status_no_memory;
+    return isa_.score(packed_, X, n, out, scratch) ? faults(X, n) : status_ok;
 }
 
 int Network::score(const float* X, size_t n, float* out, unsigned n_threads) const noexcept {
-    if (n == 0) return status_ok;
-    bool no_memory = false;
-    const size_t tile = static_cast<size_t>(packed_.tile) * isa_.lanes;
-    const bool found =
-        n_threads > 1 && n > tile ? run_threads(X, n, out, n_threads, no_memory) : run(X, n, out, no_memory);
-    if (no_memory) return status_no_memory;
-    return found ? faults(X, n) : status_ok;
+    return split(n, tile(), n_threads, [&](size_t first, size_t count) noexcept {
+        return run(X + first * packed_.features, count, out + first);
+    });
 }
 
 // The slow second look, once the kernels have met something.

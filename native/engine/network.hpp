@@ -73,8 +73,7 @@ class Network {
 
   private:
     size_t scratch_floats() const noexcept;
-    bool run(const float* X, size_t n, float* out, bool& no_memory) const noexcept;
-    bool run_threads(const float* X, size_t n, float* out, unsigned n_threads, bool& no_memory) const noexcept;
+    int run(const float* X, size_t n, float* out) const noexcept;
     int faults(const float* X, size_t n) const noexcept;
 
     void pack_inputs(const Description& description, std::vector<uint32_t>& position);
@@ -83,6 +82,7 @@ class Network {
     void pack_lanes();
     uint32_t raw_rows() const noexcept;
     void point_at_inputs() noexcept;
+    void pack_runs(const std::vector<uint32_t>& lengths, Layer& layer);
     Layer pack_layer(const LayerDescription& layer, std::vector<uint32_t>& position, bool last);
     uint32_t few_documents(const Description& description) const;
     Layer pack_int8(const LayerDescription& layer, std::vector<uint32_t>& position);

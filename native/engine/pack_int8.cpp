@@ -121,14 +121,9 @@ Layer Network::pack_int8(const LayerDescription& d, std::vector<uint32_t>& posit
 
     const uint32_t halves = isa_.int8_halves;
     if (d.sparse) {
-        std::vector<Rows> runs;
-        for (uint32_t o : order) {
-            if (runs.empty() || runs.back().length != length(o)) runs.push_back({length(o), 0});
-            ++runs.back().count;
-        }
-        runs_.push_back(std::move(runs));
-        layer.runs = runs_.back().data();
-        layer.run_count = static_cast<uint32_t>(runs_.back().size());
+        std::vector<uint32_t> lengths;
+        for (uint32_t o : order) lengths.push_back(length(o));
+        pack_runs(lengths, layer);
         for (uint32_t stream = 0; stream < stream_count; ++stream) {
             if (stream == narrow_stream && !isa_.has_narrow) continue;
             const uint32_t unit = static_cast<uint32_t>(sizeof(float)) * (stream == wide_stream ? isa_.lanes : 1);

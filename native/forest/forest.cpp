@@ -1,14 +1,10 @@
 #include "forest.hpp"
 
 #include <algorithm>
-#include <atomic>
-#include <memory>
-#include <new>
-#include <system_error>
-#include <thread>
 
 #include "../engine/network.hpp"
 #include "../engine/scratch.hpp"
+#include "../engine/threads.hpp"
 
 namespace prunus {
 namespace forest {
@@ -42,29 +38,9 @@ int Forest::leaves(const float* X, size_t n, int32_t* out) const noexcept {
 }
 
 int Forest::score(const float* X, size_t n, float* out, unsigned n_threads) const noexcept {
-    if (n == 0) return status_ok;
-    const size_t block = isa_.block, blocks = (n + block - 1) / block;
-    const size_t parts = std::min<size_t>(n_threads, blocks);
-    if (parts <= 1) return run(X, n, out, nullptr);
-    std::atomic<int> status{status_ok};
-    const auto part = [&](size_t number) noexcept {
-        const size_t begin = std::min(n, blocks * number / parts * block),
-                     end = std::min(n, blocks * (number + 1) / parts * block);
-        const int of_part = run(X + begin * packed_.features, end - begin, out + begin, nullptr);
-        if (of_part != status_ok) status = of_part;
-    };
-    std::unique_ptr<std::thread[]> threads(new (std::nothrow) std::thread[parts]);
-    size_t started = 1;  // this thread scores part 0
-    if (threads) {
-        try {
-            for (; started < parts; ++started) threads[started] = std::thread(part, started);
-        } catch (const std::exception&) {  // no more threads to be had: the rest is scored here
-        }
-    }
-    part(0);
-    for (size_t number = started; number < parts; ++number) part(number);
-    for (size_t number = 1; number < started; ++number) threads[number].join();
-    return status;
+    return split(n, isa_.block, n_threads, [&](size_t first, size_t count) noexcept {
+        return run(X + first * packed_.features, count, out + first, nullptr);
+    });
 }
 
 }  // namespace forest

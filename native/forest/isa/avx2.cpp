@@ -178,18 +178,10 @@ struct Vec {
     }
 };
 
-void score(const PackedForest& forest, const float* X, size_t n, float* out, void* scratch) noexcept {
-    run_batch<Vec>(forest, X, n, out, 1, scratch);
-}
-
-void leaves(const PackedForest& forest, const float* X, size_t n, int32_t* out, void* scratch) noexcept {
-    run_batch<Vec>(forest, X, n, out, forest.trees, scratch);
-}
-
 }  // namespace
 
 extern const ForestIsa isa;
-const ForestIsa isa = {"avx2", 256, score, leaves};
+const ForestIsa isa = {"avx2", 256, score<Vec>, leaves<Vec>};
 
 }  // namespace avx2
 }  // namespace forest

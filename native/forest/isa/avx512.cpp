@@ -141,28 +141,14 @@ PRUNUS_NOINLINE void deep_search(const Search& what, const float* x, uint32_t us
     }
 }
 
-template <bool right>
+template <bool right, uint32_t levels = 1>
 PRUNUS_INLINE void search_any(const Search& what, const float* x, uint32_t used, uint32_t stride, char* planes) {
-    switch (what.levels) {
-        case 1:
-            return search<1, right>(what, x, used, stride, planes);
-        case 2:
-            return search<2, right>(what, x, used, stride, planes);
-        case 3:
-            return search<3, right>(what, x, used, stride, planes);
-        case 4:
-            return search<4, right>(what, x, used, stride, planes);
-        case 5:
-            return search<5, right>(what, x, used, stride, planes);
-        case 6:
-            return search<6, right>(what, x, used, stride, planes);
-        case 7:
-            return search<7, right>(what, x, used, stride, planes);
-        case 8:
-            return search<8, right>(what, x, used, stride, planes);
-        default:
-            return deep_search<right>(what, x, used, stride, planes);
-    }
+    if constexpr (levels > 8)
+        deep_search<right>(what, x, used, stride, planes);
+    else if (what.levels == levels)
+        search<levels, right>(what, x, used, stride, planes);
+    else
+        search_any<right, levels + 1>(what, x, used, stride, planes);
 }
 
 // Entries of a table of 2^width words; only the low `width` bits of an index are read.
@@ -343,18 +329,10 @@ struct Vec {
     }
 };
 
-void score(const PackedForest& forest, const float* X, size_t n, float* out, void* scratch) noexcept {
-    run_batch<Vec>(forest, X, n, out, 1, scratch);
-}
-
-void leaves(const PackedForest& forest, const float* X, size_t n, int32_t* out, void* scratch) noexcept {
-    run_batch<Vec>(forest, X, n, out, forest.trees, scratch);
-}
-
 }  // namespace
 
 extern const ForestIsa isa;
-const ForestIsa isa = {"avx512", 512, score, leaves};
+const ForestIsa isa = {"avx512", 512, score<Vec>, leaves<Vec>};
 
 }  // namespace avx512
 }  // namespace forest

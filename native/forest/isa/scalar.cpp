@@ -74,18 +74,10 @@ struct Vec {
     }
 };
 
-void score(const PackedForest& forest, const float* X, size_t n, float* out, void* scratch) noexcept {
-    run_batch<Vec>(forest, X, n, out, 1, scratch);
-}
-
-void leaves(const PackedForest& forest, const float* X, size_t n, int32_t* out, void* scratch) noexcept {
-    run_batch<Vec>(forest, X, n, out, forest.trees, scratch);
-}
-
 }  // namespace
 
 extern const ForestIsa isa;
-const ForestIsa isa = {"scalar", 64, score, leaves};
+const ForestIsa isa = {"scalar", 64, score<Vec>, leaves<Vec>};
 
 }  // namespace scalar
 }  // namespace forest

@@ -184,3 +184,14 @@ PRUNUS_INLINE void run_batch(const PackedForest& forest, const float* X, size_t 
         n -= done;
     }
 }
+
+// What an instruction set's entry points to; see ForestIsa.
+template <class V>
+void score(const PackedForest& forest, const float* X, size_t n, float* out, void* scratch) noexcept {
+    run_batch<V>(forest, X, n, out, 1, scratch);
+}
+
+template <class V>
+void leaves(const PackedForest& forest, const float* X, size_t n, int32_t* out, void* scratch) noexcept {
+    run_batch<V>(forest, X, n, out, forest.trees, scratch);
+}
