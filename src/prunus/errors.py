@@ -61,6 +61,10 @@ class EnsembleError(NetworkError):
     """The arrays do not describe trees that the engine can run."""
 
 
+class RecommenderError(NetworkError):
+    """The arrays do not describe a recommender that the engine can run."""
+
+
 class ForeignModelError(PrunusError, ValueError):
     """A net that another tool made cannot be read, or does something that the engine has no kernel for."""
 
