@@ -69,6 +69,10 @@ class ForeignModelError(PrunusError, ValueError):
     """A net that another tool made cannot be read, or does something that the engine has no kernel for."""
 
 
+class ModuleError(PrunusError, ValueError):
+    """A torch module has no such layer, or cannot be distilled or pruned as was asked."""
+
+
 class ParityError(PrunusError, ValueError):
     """A compiled model does not score as the model it came from; nothing was written."""
 
