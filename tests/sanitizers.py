@@ -19,9 +19,14 @@ RUNTIMES = {"thread": "libtsan.so", "address": "libasan.so"}
 BUILDS = {"thread": "thread", "address": "address;undefined"}
 """What PRUNUS_SANITIZE is set to."""
 
+SUPPRESSED = Path(__file__).parent / "native" / "tsan.supp"
+"""What is not a race of ours, with the reason."""
+
 OPTIONS = {
     # 66 is no exit code of ours, so that a report can be told from any other failure.
-    "thread": {"TSAN_OPTIONS": "exitcode=66 history_size=5 second_deadlock_stack=1"},
+    "thread": {
+        "TSAN_OPTIONS": f"exitcode=66 history_size=5 second_deadlock_stack=1 suppressions={SUPPRESSED} print_suppressions=0"
+    },
     # Python leaves memory to the system when it ends: what leaks is looked for in test_engine_memory.py.
     "address": {"ASAN_OPTIONS": "exitcode=66 detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1 exitcode=66"},
 }

@@ -58,7 +58,7 @@ print(sum(one.documents for one in seen), sum(one.swaps for one in seen))
 
 
 def test_swapping_is_free_of_races(thread_package):
-    """Two threads score, sharing each call between up to three more, while a third swaps: no report, no suppression."""
+    """Two threads score, sharing each call between up to three more, while a third swaps: nothing of ours is reported."""
     done = sanitizers.run("thread", TRAFFIC, package=thread_package, arguments=(150_000,))
     assert done.returncode == 0, done.stderr[-8000:]
     assert "ThreadSanitizer" not in done.stderr
