@@ -16,7 +16,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "prunus"
 TIERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("extras",),
-    ("data", "metrics", "verdict"),
+    ("data", "metrics", "topk", "verdict"),
     ("engine", "_native"),
     ("latency",),
     ("teacher", "foreign"),
@@ -42,6 +42,7 @@ FACADE = frozenset({"__version__"})
 TORCH_FREE = (
     "data",
     "metrics",
+    "topk",
     "verdict",
     "engine",
     "latency",

@@ -25,6 +25,10 @@ class ParseError(DataError):
     """A text file breaks the LETOR/SVMlight form; the message names file and line."""
 
 
+class UnknownItemError(DataError):
+    """A history names items that the model does not know, and that was asked to be an error."""
+
+
 class SplitQueryError(DataError):
     """The rows of one query do not stand together."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,7 @@ class Interactions:
         user_ids: [n_users] names, all different; None where users are numbers from 0.
         item_ids: [n_items] names, all different; None where items are numbers from 0.
         source: what to call the data in messages.
+        left_out: rows of the source that are no interaction here, by reason ("that repeat an item of the user").
 
     Raises:
         EmptyDataError: no users or no items.
@@ -40,6 +41,7 @@ class Interactions:
     user_ids: tuple[str, ...] | None = None
     item_ids: tuple[str, ...] | None = None
     source: str = "the data"
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, kind in (("indptr", np.int64), ("items", np.int32), ("times", np.int64)):

@@ -147,8 +147,20 @@ def _is_paths(paths: object) -> bool:
     )
 
 
-def _files(paths: Any) -> tuple[list[Path], Kind]:  # noqa: ANN401 - one path or several
-    """Expand globs, and tell the one kind of all the files."""
+def expand_paths(paths: Any) -> list[Any]:  # noqa: ANN401 - paths, or a frame
+    """Expand globs.
+
+    Args:
+        paths: a path or a glob, several of them, or one frame.
+
+    Returns:
+        The files in the order given, those of one glob by name; of a frame, the frame alone.
+
+    Raises:
+        DataError: no file is named, or none matches a glob.
+    """
+    if not _is_paths(paths):
+        return [paths]
     files: list[Path] = []
     for path in [paths] if isinstance(paths, str | Path) else paths:
         if glob.has_magic(str(path)) and not Path(path).exists():
@@ -162,6 +174,12 @@ def _files(paths: Any) -> tuple[list[Path], Kind]:  # noqa: ANN401 - one path or
     if not files:
         msg = "got no files; expected at least one"
         raise DataError(msg)
+    return files
+
+
+def _files(paths: Any) -> tuple[list[Path], Kind]:  # noqa: ANN401 - one path or several
+    """Expand globs, and tell the one kind of all the files."""
+    files: list[Path] = expand_paths(paths)
     kinds = {path: kind_of(path) for path in files}
     for path, kind in kinds.items():
         if kind != kinds[files[0]]:

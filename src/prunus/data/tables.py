@@ -240,7 +240,7 @@ def _take_batch(
         parts.setdefault("teacher_scores", []).append(scores)
     for role, name in (("qid", plan.qid), ("user", plan.user), ("doc_id", plan.doc_id)):
         if name is not None:
-            parts.setdefault(role, []).append(_identifiers(batch[name], name, needed=role != "doc_id"))
+            parts.setdefault(role, []).append(identifiers(batch[name], name, needed=role != "doc_id"))
     return int(n_rows)
 
 
@@ -267,8 +267,17 @@ def to_float(column: Any, dtype: type[np.floating[Any]], name: object = "") -> N
     raise ColumnError(msg)
 
 
-def _identifiers(column: Any, name: str, *, needed: bool) -> NDArray[Any]:  # noqa: ANN401 - pyarrow
-    """Turn a pyarrow array of ids into NumPy (integers stay integers)."""
+def identifiers(column: Any, name: str, *, needed: bool) -> NDArray[Any]:  # noqa: ANN401 - pyarrow
+    """Turn a pyarrow array of ids into NumPy (integers stay integers).
+
+    Args:
+        column: the array.
+        name: what to call it in a message.
+        needed: whether a missing id is an error.
+
+    Raises:
+        ColumnError: an id is missing, or the column is nested.
+    """
     types = need("pyarrow", extra="io").types
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
