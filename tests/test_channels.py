@@ -9,7 +9,8 @@ pytest.importorskip("torch_pruning", reason="torch_pruning is not installed (ext
 from torch import Tensor, nn  # noqa: E402
 
 from prunus.errors import ModuleError  # noqa: E402
-from prunus.prune.channels import count_weights, matrices, remove_channels  # noqa: E402
+from prunus.prune.channels import count_weights, remove_channels  # noqa: E402
+from prunus.prune.lottery import weights_of  # noqa: E402
 
 
 class Skip(nn.Module):
@@ -69,7 +70,7 @@ def test_shrinks_to_the_target(name: str, scope: str, share: float) -> None:
     small = remove_channels(module, x, target, scope=scope)
     # In the smallest a step takes a channel of each layer, which is a large part of what is left.
     assert (0.75 if share > 0.1 else 0.4) * target < count_weights(small) <= target
-    assert sum(w.numel() for w in matrices(small).values()) == count_weights(small)
+    assert sum(w.numel() for w in weights_of(small).values()) == count_weights(small)
     assert small(x).shape == module.eval()(x).shape
     small(x).square().sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in small.parameters())

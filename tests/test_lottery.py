@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from prunus.errors import ModelFileError  # noqa: E402
-from prunus.prune.lottery import Lottery, Ticket, at_random, choose, density  # noqa: E402
-from prunus.prune.schedule import CubicSchedule, ExponentialSchedule  # noqa: E402
+from prunus.prune.lottery import Lottery, Ticket, at_random, choose, density, rest_of, weights_of  # noqa: E402
+from prunus.prune.schedule import CubicSchedule, ExponentialSchedule, LinearSchedule  # noqa: E402
 
 SCOPES = ("row", "tensor", "global")
 RESETS = ("none", "rate", "first", "late")
@@ -88,6 +88,12 @@ class TestSchedule:
         ratios = [b / a for a, b in itertools.pairwise(levels)]
         assert ratios == pytest.approx([0.01**0.25] * 4)
         assert (schedule.level(0, 1.0, 0.01), levels[0], levels[-1]) == (1.0, 1.0, pytest.approx(0.01))
+
+    def test_each_pruning_of_a_line_removes_as_much(self) -> None:
+        """Sixty per cent in twelve steps of five: the levels that arXiv 2401.10484 goes through."""
+        schedule = LinearSchedule.stepwise(12, 75)
+        levels = [schedule.level(step, 1.0, 0.4) for step in range(0, 901, 75)]
+        assert levels == pytest.approx([1.0 - 0.05 * pruning for pruning in range(13)])
 
     def test_stepwise_prunes_so_many_times(self) -> None:
         """Three rounds of twenty steps prune three times, the last time to the target."""
@@ -196,6 +202,58 @@ class TestLottery:
         """Late values come before the first pruning, and a density is a share."""
         with pytest.raises(ValueError, match="expected"):
             Lottery(tensors(), ExponentialSchedule.stepwise(2, 10), share, reset=reset, late=late)  # type: ignore[arg-type]
+
+
+class TestModule:
+    """Tickets of any module: biases, norms and running statistics go back with the weights."""
+
+    @staticmethod
+    def net(seed: int = 0) -> torch.nn.Module:
+        """Draw a small net with a norm."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return torch.nn.Sequential(
+                torch.nn.Conv1d(2, 4, 3),
+                torch.nn.BatchNorm1d(4),
+                torch.nn.ReLU(),
+                torch.nn.Flatten(),
+                torch.nn.Linear(16, 3),
+            )
+
+    @staticmethod
+    def train(lottery: Lottery, net: torch.nn.Module, steps: int) -> None:
+        """Train the net to give ones."""
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+        generator = torch.Generator().manual_seed(1)
+        for step in range(steps):
+            optimizer.zero_grad()
+            (net(torch.randn(8, 2, 6, generator=generator)) - 1.0).square().mean().backward()
+            optimizer.step()
+            lottery.after_step(step, optimizer)
+
+    @pytest.mark.parametrize(("reset", "late"), [("first", 0), ("late", 4)])
+    def test_everything_goes_back(self, reset: str, late: int) -> None:
+        """Right after the last pruning the whole state is that of step 0 or k, under the masks."""
+        alone, net = self.net(), self.net()
+        self.train(Lottery.of_module(alone, LinearSchedule.stepwise(1, 99), 0.5), alone, late)
+        lottery = Lottery.of_module(net, LinearSchedule.stepwise(2, 10), 0.4, scope="global", reset=reset, late=late)
+        self.train(lottery, net, 21)
+        assert lottery.ticket().density == pytest.approx(0.4, abs=0.05)
+        assert set(lottery.masks) == {"0.weight", "4.weight"}
+        for name, tensor in alone.state_dict().items():
+            expected = tensor * lottery.masks[name] if name in lottery.masks else tensor
+            assert torch.equal(net.state_dict()[name], expected), name
+
+    def test_a_ticket_sets_up_another_module(self, tmp_path: Path) -> None:
+        """A saved ticket makes of any module of that shape what the search started from, masked."""
+        net, other = self.net(), self.net(seed=5)
+        lottery = Lottery.of_module(net, LinearSchedule.stepwise(2, 10), 0.4, reset="first")
+        self.train(lottery, net, 25)
+        lottery.ticket().save(tmp_path / "t.safetensors")
+        Ticket.load(tmp_path / "t.safetensors").apply(weights_of(other), beside=rest_of(other))
+        for name, tensor in self.net().state_dict().items():
+            expected = tensor * lottery.masks[name] if name in lottery.masks else tensor
+            assert torch.equal(other.state_dict()[name], expected), name
 
 
 class TestTicket:

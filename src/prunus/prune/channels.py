@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from prunus.errors import ModuleError
 from prunus.extras import need
+from prunus.prune.lottery import weights_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,14 +29,9 @@ STEPS = 200
 within about half a per cent of the channels of what was asked for."""
 
 
-def matrices(module: nn.Module) -> dict[str, nn.Parameter]:
-    """Give the weights that pruning is about: the parameters of two axes and more, by name (no biases, no norms)."""
-    return {name: parameter for name, parameter in module.named_parameters() if parameter.ndim > 1}
-
-
 def count_weights(module: nn.Module) -> int:
     """Count the entries of the module's weight matrices and kernels that are not zero."""
-    return sum(int(torch.count_nonzero(weight)) for weight in matrices(module).values())
+    return sum(int(torch.count_nonzero(weight)) for weight in weights_of(module).values())
 
 
 def remove_channels(
@@ -105,7 +101,7 @@ def _shrink(small: nn.Module, example: Tensor, target: int, scope: Among, kept: 
 
 
 def _size(module: nn.Module) -> int:
-    return sum(weight.numel() for weight in matrices(module).values())
+    return sum(weight.numel() for weight in weights_of(module).values())
 
 
 @contextlib.contextmanager
@@ -127,7 +123,7 @@ def _shape(module: nn.Module, example: Tensor) -> Any:  # noqa: ANN401 - whateve
 
 
 def _layer(module: nn.Module, name: str) -> nn.Module:
-    parts = dict(module.named_modules())
+    parts: dict[str, nn.Module] = dict(module.named_modules())
     if name not in parts:
         msg = f"{type(module).__name__} has no layer {name!r}; expected some of {', '.join(filter(None, parts))}"
         raise ModuleError(msg)

@@ -1,20 +1,20 @@
 """Lottery tickets: masks by magnitude, made smaller round after round, and what the survivors start from again.
 
-Everything here works on any dict of named tensors: item factors, or the weights of any module
-(``{name: p for name, p in module.named_parameters() if p.dim() > 1}``).
+Everything here works on any dict of named tensors: item factors, or the weights of any module (:func:`weights_of`,
+:meth:`Lottery.of_module`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
 from prunus.engine.disk import write_atomically
 from prunus.errors import ModelFileError
@@ -22,7 +22,7 @@ from prunus.errors import ModelFileError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from prunus.prune.schedule import CubicSchedule, ExponentialSchedule
+    from prunus.prune.schedule import Schedule
 
 Scope: TypeAlias = Literal["row", "tensor", "global"]
 """Among which weights the smallest go: those of each row (first axis), of each tensor, or all of them."""
@@ -34,7 +34,7 @@ anew; their first values; their values a few steps after the first."""
 Importance: TypeAlias = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Mapping[str, Tensor]]
 """Weights and their masks in; a score for each weight out, negative where it is gone."""
 
-_KEPT, _VALUE = "kept.", "value."
+_KEPT, _VALUE, _BESIDE = "kept.", "value.", "beside."
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,12 @@ class Ticket:
     Attributes:
         masks: bool, of the shapes of ``values``.
         values: float, the values that survivors start from; zero where the mask is.
+        beside: the values that tensors without a mask start from with them: biases, norms, running statistics.
     """
 
     masks: dict[str, Tensor]
     values: dict[str, Tensor]
+    beside: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         wrong = [name for name in {*self.masks, *self.values} if not self._fits(name)]
@@ -65,17 +67,23 @@ class Ticket:
         return density(self.masks)
 
     @torch.no_grad()
-    def apply(self, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None) -> None:
+    def apply(
+        self,
+        weights: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor] | None = None,
+        beside: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """Put the ticket into tensors, in place.
 
         Args:
             weights: to be set to the ticket's values.
             masks: to be set to its masks.
+            beside: to be set to its values of tensors without a mask.
 
         Raises:
             ValueError: names or shapes differ from the ticket's.
         """
-        for given, own in ((weights, self.values), (masks, self.masks)):
+        for given, own in ((weights, self.values), (masks, self.masks), (beside, self.beside)):
             if given is None:
                 continue
             got, expected = ({name: tuple(t.shape) for name, t in some.items()} for some in (given, own))
@@ -93,6 +101,7 @@ class Ticket:
         """
         parts = {_KEPT + name: mask.contiguous() for name, mask in self.masks.items()}
         parts |= {_VALUE + name: value.contiguous() for name, value in self.values.items()}
+        parts |= {_BESIDE + name: value.contiguous() for name, value in self.beside.items()}
         write_atomically(path, tensors_to_bytes(parts))
 
     @classmethod
@@ -104,11 +113,25 @@ class Ticket:
         """
         try:
             parts = tensors_from_bytes(path.read_bytes())
-            masks = {name.removeprefix(_KEPT): t for name, t in parts.items() if name.startswith(_KEPT)}
-            return cls(masks, {name.removeprefix(_VALUE): t for name, t in parts.items() if name.startswith(_VALUE)})
+            masks, values, beside = (
+                {name.removeprefix(prefix): t for name, t in parts.items() if name.startswith(prefix)}
+                for prefix in (_KEPT, _VALUE, _BESIDE)
+            )
+            return cls(masks, values, beside)
         except (SafetensorError, ValueError) as error:
             msg = f"{path} is no ticket: {error}; expected a file that Ticket.save wrote"
             raise ModelFileError(msg) from error
+
+
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    """Give what is pruned of a module: its parameters of two axes and more, by name."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.ndim > 1}
+
+
+def rest_of(module: nn.Module) -> dict[str, Tensor]:
+    """Give what is not: its other parameters (biases, norms) and its buffers (running statistics), by name."""
+    small = {name: parameter for name, parameter in module.named_parameters() if parameter.ndim <= 1}
+    return small | dict(module.named_buffers())
 
 
 def density(masks: Mapping[str, Tensor]) -> float:
@@ -189,13 +212,14 @@ class Lottery:
     def __init__(
         self,
         weights: Mapping[str, Tensor],
-        schedule: CubicSchedule | ExponentialSchedule,
+        schedule: Schedule,
         density: float,
         *,
         scope: Scope = "row",
         reset: Reset = "none",
         late: int = 0,
         masks: Mapping[str, Tensor] | None = None,
+        beside: Mapping[str, Tensor] | None = None,
         importance: Importance = by_magnitude,
     ) -> None:
         """Set up; the values that the weights have now are their first ones.
@@ -209,6 +233,7 @@ class Lottery:
             late: for the reset "late", the number of steps done at the values that survivors go back to; before the
                 first pruning.
             masks: of a module that keeps masks of its own; None to make them.
+            beside: tensors that are never pruned and go back together with the weights; see :func:`rest_of`.
             importance: scores weights; the larger stay. See :func:`by_magnitude`.
 
         Raises:
@@ -227,8 +252,26 @@ class Lottery:
         self.late, self.importance = late if reset == "late" else 0, importance
         given = masks or {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()}
         self.masks = dict(given)
-        self.values = {name: w.detach().clone() for name, w in weights.items()}
+        self.beside = dict(beside or {})
+        self._remember()
         self.rewound_at = 0
+
+    @classmethod
+    def of_module(cls, module: nn.Module, schedule: Schedule, density: float, **options: Any) -> Lottery:  # noqa: ANN401 - those of __init__
+        """Draw tickets from a module: its matrices and kernels are pruned, and all else goes back with them.
+
+        Args:
+            module: any module, changed in place.
+            schedule: when to prune, and how far.
+            density: share of its weights that is left in the end, in (0, 1].
+            options: ``scope``, ``reset``, ``late``, ``importance``, as for the class.
+        """
+        return cls(weights_of(module), schedule, density, beside=rest_of(module), **options)
+
+    def _remember(self) -> None:
+        """Take the values that the tensors have now as those to go back to."""
+        self.values = {name: w.detach().clone() for name, w in self.weights.items()}
+        self.beside_values = {name: t.detach().clone() for name, t in self.beside.items()}
 
     @torch.no_grad()
     def after_step(self, step: int, optimizer: torch.optim.Optimizer | None = None) -> bool:
@@ -242,15 +285,17 @@ class Lottery:
             Whether weights were removed.
         """
         if self.reset == "late" and step + 1 == self.late:
-            self.values = {name: w.detach().clone() for name, w in self.weights.items()}
+            self._remember()
         removed = self.schedule.due(step) and self._prune(step)
         if removed and self.reset != "none":
             self.rewound_at = step + 1
             if self.reset in ("first", "late"):
-                for name, weight in self.weights.items():
-                    weight.copy_(self.values[name])
+                pairs = [(tensor, self.values[name]) for name, tensor in self.weights.items()]
+                pairs += [(tensor, self.beside_values[name]) for name, tensor in self.beside.items()]
+                for tensor, value in pairs:
+                    tensor.copy_(value)
                     if optimizer is not None:
-                        optimizer.state.pop(weight, None)
+                        optimizer.state.pop(tensor, None)
         for name, weight in self.weights.items():
             weight.mul_(self.masks[name])
         return removed
@@ -274,18 +319,25 @@ class Lottery:
         These are the first or late values where the lottery resets to them, and the values as they are elsewhere.
         """
         rewinds = self.reset in ("first", "late")
-        values = self.values if rewinds else {name: w.detach() for name, w in self.weights.items()}
+        values, beside = (self.values, self.beside_values) if rewinds else (self.weights, self.beside)
         return Ticket(
             {name: mask.clone() for name, mask in self.masks.items()},
-            {name: value * self.masks[name] for name, value in values.items()},
+            {name: value.detach() * self.masks[name] for name, value in values.items()},
+            {name: value.detach().clone() for name, value in beside.items()},
         )
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resume needs besides the weights."""
-        return {"masks": self.masks, "values": self.values, "rewound_at": self.rewound_at}
+        return {
+            "masks": self.masks,
+            "values": self.values,
+            "beside": self.beside_values,
+            "rewound_at": self.rewound_at,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from where :meth:`state_dict` was taken."""
         for name, mask in self.masks.items():
             mask.copy_(state["masks"][name])
-        self.values, self.rewound_at = dict(state["values"]), int(state["rewound_at"])
+        self.values, self.beside_values = dict(state["values"]), dict(state["beside"])
+        self.rewound_at = int(state["rewound_at"])
