@@ -11,11 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as tensors_from_bytes
 from safetensors.numpy import save as tensors_to_bytes
 
 from prunus.data.ranking import Schema
+from prunus.engine.arrays_file import take_tensors
 from prunus.engine.codec import CHECK_ROWS, widen
 from prunus.engine.disk import write_atomically
 from prunus.engine.ensemble_codec import EnsembleCodec
@@ -24,7 +23,6 @@ from prunus.engine.header import (
     KEYS,
     checked_header,
     header_text,
-    outer_header,
     read_bytes,
     refuse,
     require,
@@ -167,7 +165,9 @@ def _from_bytes(content: bytes, name: str) -> RankScorer:
     require(len(codecs) == 1, name, f"it describes {len(codecs)} models, not one")
     codec = codecs[0]
     schema = _schema(header.get("schema"), name)
-    tensors = _tensors(content, codec.types(header[codec.key], version, name), name)
+    tensors = take_tensors(
+        content, codec.types(header[codec.key], version, name) | {"check.rows": "F32", "check.scores": "F32"}, name
+    )
     try:
         model = codec.build(header[codec.key], tensors, schema.n_features)
         rows, expected = tensors["check.rows"], tensors["check.scores"]
@@ -206,21 +206,4 @@ def _schema(entry: object, name: str) -> Schema:
     try:
         return Schema(tuple(names), tuple(allowed))
     except SchemaError as error:
-        refuse(name, error)
-
-
-def _tensors(content: bytes, types: dict[str, str], name: str) -> dict[str, NDArray[Any]]:
-    """Take the tensors out of the file: exactly those that its header calls for, each of its type."""
-    wanted = {**types, "check.rows": "F32", "check.scores": "F32"}
-    entries = outer_header(content, name)
-    present = set(entries) - {"__metadata__"}
-    missing, extra = sorted(set(wanted) - present), sorted(present - set(wanted))
-    require(not missing, name, f"tensors are missing ({', '.join(missing)[:200]})")
-    require(not extra, name, f"tensors are unknown ({', '.join(extra)[:200]})")
-    for tensor, expected in wanted.items():
-        found = entries[tensor].get("dtype")
-        require(found == expected, name, f"tensor {tensor} has type {found!r:.50}, not {expected}")
-    try:
-        return dict(tensors_from_bytes(content))
-    except (SafetensorError, ValueError, OverflowError, TypeError) as error:
         refuse(name, error)

@@ -6,15 +6,18 @@ entropy code, so levels that are seldom used cost little.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prunus.engine.recommender import SparseRows
+from prunus.engine.recommender import SparseFactors, SparseRows
 from prunus.errors import RecommenderError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from prunus.engine.recommender import Recommender
 
 FEWEST_BITS, MOST_BITS = 2, 8
 """Bits of a level: from -1, 0, 1 to -127 ... 127."""
@@ -97,3 +100,27 @@ def quantise_rows(rows: SparseRows, bits: int, *, per_row: bool = False) -> Spar
     kept = value != 0
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows.row[kept], minlength=rows.n_rows))]).astype(np.int32)
     return SparseRows(rows.n_factors, indptr, rows.factor[kept], value[kept], step)
+
+
+def quantise_model(model: Recommender, bits: int, *, per_row: bool = False) -> Recommender:
+    """Move the values of a recommender's rows to the nearest level; encoder scale and bias become float16 numbers.
+
+    Args:
+        model: what to quantise.
+        bits: 2 to 8.
+        per_row: whether each item has a step of its own.
+    """
+    rest: dict[str, Any] = {name: _half(getattr(model, name)) for name in ("encode_scale", "bias")}
+    if isinstance(model, SparseFactors):
+        decode = quantise_rows(model.decode, bits, per_row=per_row)
+        encode = None if model.tied or model.encode is None else quantise_rows(model.encode, bits, per_row=per_row)
+        return replace(model, decode=decode, encode=encode, **rest)
+    parts = [model.decode] if model.tied or model.encode is None else [model.decode, model.encode]
+    both = np.concatenate(parts, axis=1)
+    step = np.array([choose_step(row, bits) for row in (both if per_row else [both])], np.float32)
+    moved = [quantise(part, bits, step[:, None])[0] for part in parts]
+    return replace(model, decode=moved[0], encode=moved[1] if len(moved) > 1 else None, step=step, **rest)
+
+
+def _half(array: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+    return None if array is None else array.astype(np.float16).astype(np.float32)
