@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prunus.engine.arrays import MAX_WIDTH, checked_array, require
-from prunus.engine.layers import Activation, LayerShape
+from prunus.engine.arrays import check_rows, check_sides, checked_array, require, rows_of
+from prunus.engine.layers import Activation, FullMatrix, LayerShape
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,7 +51,7 @@ def _input_zero(value: float) -> float:
 
 
 @dataclass(frozen=True)
-class DenseInt8:
+class DenseInt8(FullMatrix):
     """A dense layer of int8 weights; see the module's formula.
 
     Attributes:
@@ -77,27 +77,8 @@ class DenseInt8:
         object.__setattr__(self, "input_scale", _input_scale(self.input_scale))
         object.__setattr__(self, "input_zero", _input_zero(self.input_zero))
         object.__setattr__(self, "activation", Activation(self.activation))
-        require(
-            1 <= self.n_outputs <= MAX_WIDTH and 1 <= self.n_inputs <= MAX_WIDTH,
-            f"layer of shape {self.weight.shape}; expected sides of 1 to {MAX_WIDTH}",
-        )
-        require(len(self.bias) == self.n_outputs, f"{len(self.bias)} biases for {self.n_outputs} outputs")
+        self._check_matrix()
         require(len(self.scale) == self.n_outputs, f"{len(self.scale)} scales for {self.n_outputs} outputs")
-
-    @property
-    def n_inputs(self) -> int:
-        """Inputs of the layer."""
-        return int(self.weight.shape[1])
-
-    @property
-    def n_outputs(self) -> int:
-        """Outputs of the layer."""
-        return int(self.weight.shape[0])
-
-    @property
-    def nonzeros(self) -> int:
-        """Weights that are not zero, biases not counted."""
-        return int(np.count_nonzero(self.weight))
 
     @property
     def shape(self) -> LayerShape:
@@ -152,38 +133,13 @@ class BlockInt8:
         object.__setattr__(self, "input_scale", _input_scale(self.input_scale))
         object.__setattr__(self, "input_zero", _input_zero(self.input_zero))
         object.__setattr__(self, "activation", Activation(self.activation))
-        require(
-            1 <= self.n_outputs <= MAX_WIDTH and 1 <= self.n_inputs <= MAX_WIDTH,
-            f"layer {self.n_inputs} -> {self.n_outputs}; expected sides of 1 to {MAX_WIDTH}",
-        )
+        check_sides(self.n_inputs, self.n_outputs)
         require(len(self.scale) == self.n_outputs, f"{len(self.scale)} scales for {self.n_outputs} outputs")
-        self._check_pattern()
-
-    def _check_pattern(self) -> None:
-        require(
-            len(self.indptr) == self.n_outputs + 1,
-            f"indptr has {len(self.indptr)} entries; expected {self.n_outputs + 1}",
-        )
-        require(
-            self.indptr[0] == 0 and (np.diff(self.indptr) >= 0).all() and self.indptr[-1] == len(self.blocks),
-            "indptr must rise from 0 to the number of blocks",
-        )
-        require(
-            self.weight.shape == (len(self.blocks), BLOCK),
-            f"weight has shape {self.weight.shape}; expected {(len(self.blocks), BLOCK)}",
-        )
-        n_columns = -(-self.n_inputs // BLOCK)
-        require(
-            not len(self.blocks) or (self.blocks.min() >= 0 and self.blocks.max() < n_columns),
-            f"a block lies outside 0..{n_columns - 1}",
-        )
-        key = self._row().astype(np.int64) * n_columns + self.blocks
-        require((np.diff(key) > 0).all(), "blocks must rise inside a row, without repeats")
+        expected = (len(self.blocks), BLOCK)
+        require(self.weight.shape == expected, f"weight has shape {self.weight.shape}; expected {expected}")
+        check_rows(self.indptr, self.blocks, self.n_outputs, -(-self.n_inputs // BLOCK), "blocks")
         beyond = self.blocks[:, None] * BLOCK + np.arange(BLOCK) >= self.n_inputs
         require(not self.weight[beyond].any(), "a weight past the last input is not 0")
-
-    def _row(self) -> NDArray[np.int64]:
-        return np.repeat(np.arange(self.n_outputs), np.diff(self.indptr))
 
     @classmethod
     def from_dense(cls, layer: DenseInt8) -> BlockInt8:
@@ -196,10 +152,9 @@ class BlockInt8:
         padded = np.zeros((layer.n_outputs, n_columns * BLOCK), np.int8)
         padded[:, : layer.n_inputs] = layer.weight
         weight = padded.reshape(layer.n_outputs, n_columns, BLOCK)
-        rows, blocks = np.nonzero(weight.any(axis=2))
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=layer.n_outputs))]).astype(np.int32)
+        indptr, row, blocks = rows_of(np.asarray(weight.any(axis=2)))
         return cls(
-            indptr, blocks.astype(np.int32), weight[rows, blocks], layer.scale, layer.bias, layer.n_inputs,
+            indptr, blocks, weight[row, blocks], layer.scale, layer.bias, layer.n_inputs,
             layer.input_scale, layer.input_zero, layer.activation,
         )  # fmt: skip
 
@@ -221,7 +176,7 @@ class BlockInt8:
     def steps(self) -> NDArray[np.int8]:
         """int8 [n_outputs, n_inputs]: the stored weights as a dense matrix, before any scale."""
         weight = np.zeros((self.n_outputs, -(-self.n_inputs // BLOCK), BLOCK), np.int8)
-        weight[self._row(), self.blocks] = self.weight
+        weight[np.repeat(np.arange(self.n_outputs), np.diff(self.indptr)), self.blocks] = self.weight
         return np.ascontiguousarray(weight.reshape(self.n_outputs, -1)[:, : self.n_inputs])
 
     def dense_weight(self) -> NDArray[np.float32]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from prunus.engine.arrays import MAX_WIDTH, checked_array, require
+from prunus.engine.arrays import check_rows, check_sides, checked_array, require, rows_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,8 +39,34 @@ class LayerShape(NamedTuple):
     kind: str
 
 
+class FullMatrix:
+    """What layers share that store every weight: ``weight`` [n_outputs, n_inputs], ``bias`` [n_outputs]."""
+
+    weight: NDArray[Any]
+    bias: NDArray[np.float32]
+
+    def _check_matrix(self) -> None:
+        check_sides(self.n_inputs, self.n_outputs)
+        require(len(self.bias) == self.n_outputs, f"{len(self.bias)} biases for {self.n_outputs} outputs")
+
+    @property
+    def n_inputs(self) -> int:
+        """Inputs of the layer."""
+        return int(self.weight.shape[1])
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs of the layer."""
+        return int(self.weight.shape[0])
+
+    @property
+    def nonzeros(self) -> int:
+        """Weights that are not zero, biases not counted."""
+        return int(np.count_nonzero(self.weight))
+
+
 @dataclass(frozen=True)
-class Dense:
+class Dense(FullMatrix):
     """A dense layer.
 
     Attributes:
@@ -57,26 +83,7 @@ class Dense:
         object.__setattr__(self, "weight", checked_array(self.weight, np.float32, "weight", 2))
         object.__setattr__(self, "bias", checked_array(self.bias, np.float32, "bias"))
         object.__setattr__(self, "activation", Activation(self.activation))
-        require(len(self.bias) == self.n_outputs, f"{len(self.bias)} biases for {self.n_outputs} outputs")
-        require(
-            1 <= self.n_outputs <= MAX_WIDTH and 1 <= self.n_inputs <= MAX_WIDTH,
-            f"layer of shape {self.weight.shape}; expected sides of 1 to {MAX_WIDTH}",
-        )
-
-    @property
-    def n_inputs(self) -> int:
-        """Inputs of the layer."""
-        return int(self.weight.shape[1])
-
-    @property
-    def n_outputs(self) -> int:
-        """Outputs of the layer."""
-        return int(self.weight.shape[0])
-
-    @property
-    def nonzeros(self) -> int:
-        """Weights that are not zero, biases not counted."""
-        return int(np.count_nonzero(self.weight))
+        self._check_matrix()
 
     @property
     def shape(self) -> LayerShape:
@@ -115,26 +122,9 @@ class Sparse:
         object.__setattr__(self, "bias", checked_array(self.bias, np.float32, "bias"))
         object.__setattr__(self, "activation", Activation(self.activation))
         object.__setattr__(self, "n_inputs", int(self.n_inputs))
-        require(
-            1 <= self.n_outputs <= MAX_WIDTH and 1 <= self.n_inputs <= MAX_WIDTH,
-            f"layer {self.n_inputs} -> {self.n_outputs}; expected sides of 1 to {MAX_WIDTH}",
-        )
-        require(
-            len(self.indptr) == self.n_outputs + 1,
-            f"indptr has {len(self.indptr)} entries; expected {self.n_outputs + 1}",
-        )
-        require(
-            self.indptr[0] == 0 and (np.diff(self.indptr) >= 0).all() and self.indptr[-1] == len(self.indices),
-            "indptr must rise from 0 to the number of weights",
-        )
+        check_sides(self.n_inputs, self.n_outputs)
         require(len(self.values) == len(self.indices), f"{len(self.values)} values for {len(self.indices)} indices")
-        require(
-            not len(self.indices) or (self.indices.min() >= 0 and self.indices.max() < self.n_inputs),
-            f"an index lies outside 0..{self.n_inputs - 1}",
-        )
-        row = np.repeat(np.arange(self.n_outputs), np.diff(self.indptr))
-        key = row.astype(np.int64) * self.n_inputs + self.indices
-        require((np.diff(key) > 0).all(), "indices must rise inside a row, without repeats")
+        check_rows(self.indptr, self.indices, self.n_outputs, self.n_inputs, "indices")
 
     @classmethod
     def from_dense(cls, weight: NDArray[np.float32], bias: NDArray[np.float32], activation: Activation) -> Sparse:
@@ -145,9 +135,8 @@ class Sparse:
             bias: float32 [n_outputs].
             activation: of the layer.
         """
-        rows, columns = np.nonzero(weight)
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=weight.shape[0]))]).astype(np.int32)
-        return cls(indptr, columns.astype(np.int32), weight[rows, columns], bias, weight.shape[1], activation)
+        indptr, row, column = rows_of(weight != 0)
+        return cls(indptr, column, weight[row, column], bias, weight.shape[1], activation)
 
     @property
     def n_outputs(self) -> int:

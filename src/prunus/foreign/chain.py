@@ -13,12 +13,11 @@ Subtraction comes first in the input stage, as there it loses least: (x - 1e6) *
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prunus.engine.network import MAX_WIDTH, Activation, InputStage, SlotKind
+from prunus.engine.network import MAX_WIDTH, Activation, Dense, InputStage, SlotKind
 from prunus.errors import ForeignModelError
 
 if TYPE_CHECKING:
@@ -33,21 +32,6 @@ HUGE = 1e30
 
 WIDEST_REPEATED = 4096
 """Widest level that may get a layer of its own for a step that does not fold."""
-
-
-@dataclass(frozen=True)
-class FoldedLayer:
-    """A layer as arrays.
-
-    Attributes:
-        weight: float32 [n_outputs, n_inputs].
-        bias: float32 [n_outputs].
-        activation: applied to each output.
-    """
-
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
-    activation: Activation
 
 
 class _Level:
@@ -152,7 +136,7 @@ class _Linear(_Level):
         self.p, self.q = self.p * (1 / k if k else 0.0), self.q + self.p * start
         self.lower, self.upper = np.zeros(self.width), np.full(self.width, top)
 
-    def layer(self) -> FoldedLayer:
+    def layer(self) -> Dense:
         """Return the layer of a settled level."""
         if self.sigmoid:
             activation = Activation.SIGMOID
@@ -160,7 +144,7 @@ class _Linear(_Level):
             activation = Activation.IDENTITY
         else:
             activation = Activation.RELU if self.upper[0] == np.inf else Activation.RELU6
-        return FoldedLayer(_float32(self.weight, "weights"), _float32(self.bias, "biases"), activation)
+        return Dense(_float32(self.weight, "weights"), _float32(self.bias, "biases"), activation)
 
 
 class Chain:
@@ -252,7 +236,7 @@ class Chain:
         self.sigmoid(what)
         self.affine(2.0, -1.0, what)
 
-    def finish(self) -> tuple[InputStage, tuple[FoldedLayer, ...]]:
+    def finish(self) -> tuple[InputStage, tuple[Dense, ...]]:
         """Return the input stage, one slot for each feature in order, and the layers; the last has one output.
 
         Raises:

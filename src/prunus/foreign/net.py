@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from prunus.engine.layers import Dense
     from prunus.engine.network import InputStage
-    from prunus.foreign.chain import FoldedLayer
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ForeignNet:
     """
 
     inputs: InputStage
-    layers: tuple[FoldedLayer, ...]
+    layers: tuple[Dense, ...]
     run: Callable[[NDArray[np.float32]], NDArray[np.floating[Any]]]
     origin: Mapping[str, object] = field(default_factory=dict)
 
