@@ -97,6 +97,10 @@ class TeacherError(PrunusError, ValueError):
     """A teacher cannot be read, or does something that prunus does not support."""
 
 
+class NotEnoughMemoryError(PrunusError, MemoryError):
+    """A computation would need more memory than there is; nothing was begun, and the message says how much."""
+
+
 class BudgetError(PrunusError, ValueError):
     """A budget cannot be read (expected forms: 0.5us, 0.5us@20, 20KB)."""
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from prunus.data.interactions import Interactions
 
-    Score = Callable[[Any], NDArray[np.float32]]
-    """Histories, a CSR array [n, n_items], to scores [n, n_items]."""
+    Score = Callable[..., NDArray[np.float32]]
+    """Histories, a CSR array [n, n_items], to scores [n, n_items]; where users are named, they are the second argument."""
 
     Metric = Callable[[NDArray[np.int32], Interactions], PerQuery]
     """A metric whose options are fixed: (lists, test) -> PerQuery."""
@@ -71,13 +71,16 @@ def top_k(scores: NDArray[np.floating[Any]], k: int) -> NDArray[np.int32]:
     return lists
 
 
-def recommend(score: Score, histories: Interactions, k: int) -> NDArray[np.int32]:
+def recommend(
+    score: Score, histories: Interactions, k: int, *, users: NDArray[np.int64] | None = None
+) -> NDArray[np.int32]:
     """Rank all items for each user, those of the history left out.
 
     Args:
         score: gives the scores of some histories; called with blocks of users.
         histories: one row a user.
         k: length of the lists.
+        users: int64 [n_users], passed on to a ``score`` that knows users of the training data.
 
     Returns:
         int32 [n_users, k], best first; -1 where no items are left.
@@ -90,7 +93,8 @@ def recommend(score: Score, histories: Interactions, k: int) -> NDArray[np.int32
     lists = np.empty((histories.n_users, k), np.int32)
     for start in range(0, histories.n_users, block):
         rows = matrix[start : start + block]
-        scores = np.array(score(rows), dtype=np.float32)
+        named = () if users is None else (users[start : start + block],)
+        scores = np.array(score(rows, *named), dtype=np.float32)
         if scores.shape != rows.shape:
             msg = f"got scores of shape {scores.shape} for histories of shape {rows.shape}; expected one score an item"
             raise DataError(msg)

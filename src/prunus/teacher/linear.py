@@ -1,0 +1,160 @@
+"""EASE, the linear item-item autoencoder: a closed form, seconds of one core, and hard to beat.
+
+With X the users x items matrix and G = X'X, EASE is the matrix B of zero diagonal that minimises
+
+    |X - X B|^2 + sum over items j of r_j * |B_j.|^2,        B_ij = -P_ij / P_jj,    P = (G + diag(r))^-1.
+
+All of it happens in one n x n array: G is put there block by block, LAPACK's Cholesky factorisation (potrf) and inverse
+(potri) overwrite one triangle, the other one is copied from it, and the columns are scaled. So the memory is that array
+and one block, and is told before anything is computed.
+
+References:
+    Steck, Embarrassingly shallow autoencoders for sparse data, WWW 2019 (r_j = l2 for all items).
+    Steck, Autoencoders that don't overfit towards the identity, NeurIPS 2020 (r_j that grows with the item's users).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prunus.errors import NotEnoughMemoryError, TeacherError
+from prunus.extras import need
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from prunus.data.interactions import Interactions
+
+BLOCK_BYTES = 256 << 20
+"""Dense rows of G made at a time, beside the array itself."""
+LARGEST_CONDITION = 1e4
+"""Up to this bound of the condition number float32 keeps three digits of every weight; beyond it float64 is used."""
+
+
+@dataclass(frozen=True, eq=False)
+class ItemItem:
+    """Scores of a history are the sums of its items' rows: s = x B.
+
+    Attributes:
+        weights: float32 [n_items, n_items]; row i is what item i says for each item.
+        name: what to call it in a table.
+    """
+
+    weights: NDArray[np.float32]
+    name: str = "item-item weights"
+
+    @property
+    def n_items(self) -> int:
+        """Items of the catalogue."""
+        return int(self.weights.shape[1])
+
+    def scores(self, histories: Any, users: NDArray[np.int64] | None = None) -> NDArray[np.float32]:  # noqa: ANN401
+        """Return scores, float32 [n, n_items]; seen items are not masked.
+
+        Args:
+            histories: scipy CSR [n, n_items].
+            users: not needed: a history says all.
+        """
+        del users
+        return np.asarray(histories @ self.weights, dtype=np.float32)
+
+
+def ease_bytes(n_items: int, *, double: bool = False) -> int:
+    """Tell the bytes that :func:`fit_ease` needs beside the interactions.
+
+    Args:
+        n_items: items of the catalogue.
+        double: whether float64 is used.
+    """
+    width = 8 if double else 4
+    return n_items * n_items * width + 2 * min(BLOCK_BYTES, n_items * n_items * width)
+
+
+def fit_ease(
+    train: Interactions, l2: float = 500.0, *, growth: float = 0.0, memory_bytes: int | None = None
+) -> ItemItem:
+    """Fit EASE.
+
+    float32 is used where it keeps three digits: where (greatest row sum of G + r) / least r, a bound of the condition
+    number of G + diag(r), is at most :data:`LARGEST_CONDITION`. Elsewhere it is float64, and twice the memory.
+
+    Args:
+        train: the interactions.
+        l2: regularisation of an item of average popularity, above 0.
+        growth: r_j = l2 * (users of item j / mean)^growth; 0 is Steck's EASE, and 1 is its limit of dropout (EDLAE).
+        memory_bytes: what may be used; default: what the machine has available.
+
+    Returns:
+        The teacher.
+
+    Raises:
+        NotEnoughMemoryError: the fit would need more; the message says how much.
+        TeacherError: ``l2`` is not above 0.
+    """
+    if not l2 > 0:
+        msg = f"got l2 = {l2}; expected a number above 0, such as 500"
+        raise TeacherError(msg)
+    counts = train.popularity.astype(np.float64)
+    ridge = l2 * (np.maximum(counts, 1) / max(counts.mean(), 1)) ** growth
+    # A row sum of G is, over the users of the item, the sum of their items.
+    matrix = train.users_x_items()
+    row_sums = matrix.T @ np.diff(train.indptr).astype(np.float64)
+    double = bool(((row_sums + ridge).max() / ridge.min()) > LARGEST_CONDITION)
+    _check_memory(train.n_items, memory_bytes, double=double)
+    weights = _gram(matrix, np.float64 if double else np.float32)
+    weights[np.diag_indices_from(weights)] += ridge.astype(weights.dtype)
+    _invert(weights)
+    diagonal = weights.diagonal().copy()
+    for rows in _blocks(weights):
+        weights[rows] /= -diagonal
+    np.fill_diagonal(weights, 0.0)
+    name = f"EASE(l2={l2:g}" + (f", growth={growth:g})" if growth else ")")
+    return ItemItem(weights.astype(np.float32, copy=False), name)
+
+
+def _check_memory(n_items: int, memory_bytes: int | None, *, double: bool) -> None:
+    needed = ease_bytes(n_items, double=double)
+    if memory_bytes is None:
+        memory_bytes = int(need("psutil", extra="train").virtual_memory().available)
+    if needed > memory_bytes:
+        kind = "float64, since the regularisation is small" if double else "float32"
+        msg = (
+            f"EASE of {n_items:,} items needs {needed / 1e9:.1f} GB ({kind}), and {memory_bytes / 1e9:.1f} GB are there;"
+            " expected a smaller catalogue (leave rare items out), more memory, or another teacher"
+        )
+        raise NotEnoughMemoryError(msg)
+
+
+def _blocks(matrix: NDArray[Any]) -> list[slice]:
+    step = max(1, BLOCK_BYTES // (matrix.shape[0] * matrix.itemsize))
+    return [slice(start, start + step) for start in range(0, len(matrix), step)]
+
+
+def _gram(matrix: Any, dtype: type[np.floating[Any]]) -> NDArray[Any]:  # noqa: ANN401 - scipy
+    """Return G = X'X, dense; beside it one block of rows."""
+    gram = np.zeros((matrix.shape[1], matrix.shape[1]), dtype)
+    columns = matrix.astype(dtype).T.tocsr()
+    for rows in _blocks(gram):
+        (columns[rows] @ matrix).toarray(out=gram[rows])
+    return gram
+
+
+def _invert(matrix: NDArray[Any]) -> None:
+    """Overwrite a symmetric positive definite matrix, C-ordered, with its inverse."""
+    lapack = need("scipy.linalg.lapack", extra="io")
+    factorise, invert = (lapack.spotrf, lapack.spotri) if matrix.dtype == np.float32 else (lapack.dpotrf, lapack.dpotri)
+    # The transpose is the same matrix in the order that LAPACK wants, so nothing is copied.
+    result, info = factorise(matrix.T, lower=1, clean=0, overwrite_a=1)
+    if info == 0:
+        result, info = invert(result, lower=1, overwrite_c=1)
+    assert info != 0 or np.may_share_memory(result, matrix)
+    if info != 0:
+        msg = f"the matrix of EASE is singular in {matrix.dtype} (LAPACK says {info}); expected a larger l2"
+        raise TeacherError(msg)
+    for rows in _blocks(matrix):
+        matrix[rows.stop :, rows] = matrix[rows, rows.stop :].T
+        square = matrix[rows, rows]
+        square[:] = np.triu(square) + np.triu(square, 1).T

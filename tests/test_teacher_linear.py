@@ -1,0 +1,183 @@
+"""Teachers of recommenders: EASE against ridge regressions one by one, memory as predicted, any source of scores."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from interactions_world import make_interactions
+from prunus import topk
+from prunus.data import splits
+from prunus.data.interactions_reading import read_given
+from prunus.errors import NotEnoughMemoryError, TeacherError
+from prunus.teacher import linear
+from prunus.teacher.item_scores import Ensemble, ItemScorer, Popularity, as_item_scorer
+from prunus.teacher.linear import ItemItem, ease_bytes, fit_ease
+
+TRAIN = make_interactions(200, 50)
+X = TRAIN.users_x_items()
+B = np.random.default_rng(0).normal(size=(50, 50)).astype(np.float32)
+SCORES = np.asarray(X @ B)
+USERS = np.arange(TRAIN.n_users)
+
+
+def regressions(l2: float, growth: float) -> np.ndarray:
+    """EASE column by column: item j by ridge regression on the others, float64."""
+    dense = X.toarray().astype(np.float64)
+    counts = dense.sum(axis=0)
+    ridge = l2 * (np.maximum(counts, 1) / counts.mean()) ** growth
+    weights = np.zeros((50, 50))
+    for item in range(50):
+        others = np.delete(np.arange(50), item)
+        left = dense[:, others].T @ dense[:, others] + np.diag(ridge[others])
+        weights[others, item] = np.linalg.solve(left, dense[:, others].T @ dense[:, item])
+    return weights
+
+
+@pytest.mark.parametrize("growth", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("l2", [20.0, 1e-3])
+@pytest.mark.parametrize("block_bytes", [1, 1 << 20])
+def test_ease_is_a_regression_an_item(
+    monkeypatch: pytest.MonkeyPatch, l2: float, growth: float, block_bytes: int
+) -> None:
+    """In float32 and, for a small l2, in float64; whatever the blocks."""
+    monkeypatch.setattr(linear, "BLOCK_BYTES", block_bytes)
+    found = fit_ease(TRAIN, l2, growth=growth).weights
+    assert found.dtype == np.float32
+    assert (found.diagonal() == 0).all()
+    expected = regressions(l2, growth)
+    np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
+
+
+def test_memory_is_as_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peak is near the prediction, so what the prediction forbids would not have fitted."""
+    data = make_interactions(300, 1200)
+    fit_ease(make_interactions(), 50.0)
+    monkeypatch.setattr(linear, "BLOCK_BYTES", 1 << 18)
+    predicted = ease_bytes(1200)
+    tracemalloc.start()
+    fit_ease(data, 50.0, memory_bytes=predicted)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 1200 * 1200 * 4 < peak < 1.1 * predicted
+    with pytest.raises(NotEnoughMemoryError, match=r"1,200 items needs 0\.0 GB \(float32"):
+        fit_ease(data, 50.0, memory_bytes=predicted - 1)
+    with pytest.raises(NotEnoughMemoryError, match=r"float64, since"):
+        fit_ease(data, 1e-6, memory_bytes=predicted)
+    with pytest.raises(TeacherError, match="above 0"):
+        fit_ease(data, 0)
+
+
+def torch_module() -> Any:
+    """Give a linear layer that computes x B."""
+    torch = pytest.importorskip("torch")
+    layer = torch.nn.Linear(50, 50, bias=False)
+    layer.weight.data[:] = torch.from_numpy(B.T.copy())
+    return torch.nn.Sequential(layer, torch.nn.Dropout(0.5))
+
+
+def implicit_neighbours() -> Any:
+    """Give implicit's cosine model; what it learned is what it must score."""
+    implicit = pytest.importorskip("implicit", reason="implicit is not installed")
+    model = implicit.nearest_neighbours.CosineRecommender(K=50)
+    model.fit(X, show_progress=False)
+    return model
+
+
+SOURCES = {
+    "matrix": lambda: SCORES,
+    "sparse matrix": lambda: pytest.importorskip("scipy.sparse").csc_matrix(SCORES),
+    "weights": lambda: ItemItem(B),
+    "callable": lambda: lambda histories: histories @ B,
+    "torch": torch_module,
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_any_source_scores(kind: str) -> None:
+    """Each source gives the scores that it was made of; what answers from histories needs no user."""
+    scorer = as_item_scorer(SOURCES[kind](), TRAIN)
+    np.testing.assert_allclose(scorer.scores(X[5:9], USERS[5:9]), SCORES[5:9], atol=1e-4)
+    if "matrix" in kind:
+        with pytest.raises(TeacherError, match="not in the training data"):
+            scorer.scores(X[5:9])
+    else:
+        np.testing.assert_allclose(scorer.scores(X[5:9]), SCORES[5:9], atol=1e-4)
+    assert scorer.name
+
+
+def test_users_reach_the_source_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lists of a matrix are those of the scores it holds, though made user by user."""
+    monkeypatch.setattr(topk, "BLOCK_SCORES", 1)
+    by_user = topk.recommend(as_item_scorer(SCORES, TRAIN).scores, TRAIN, 10, users=USERS)
+    assert (by_user == topk.recommend(ItemItem(B).scores, TRAIN, 10)).all()
+
+
+def test_implicit_models() -> None:
+    """Neighbours and ALS of implicit answer from histories, ALS for users it fitted as it does itself; BPR by user."""
+    implicit = pytest.importorskip("implicit", reason="implicit is not installed: no oracle for its models")
+    neighbours = implicit_neighbours()
+    np.testing.assert_allclose(
+        as_item_scorer(neighbours, TRAIN).scores(X[:5]), (X[:5] @ neighbours.similarity).toarray(), rtol=1e-5
+    )
+    als = implicit.cpu.als.AlternatingLeastSquares(factors=8, random_state=0, num_threads=1)
+    als.fit(X, show_progress=False)
+    ids, scores = als.recommend(USERS[:5], X[:5], N=5, recalculate_user=True, filter_already_liked_items=False)
+    found = as_item_scorer(als, TRAIN).scores(X[:5])
+    np.testing.assert_allclose(np.take_along_axis(found, ids, axis=1), scores, rtol=1e-4)
+
+
+def test_ensemble_standardises() -> None:
+    """A member's own scale and offset do not matter; weights do; one scorer alone keeps its order."""
+    shifted = ItemItem(B)
+    other = as_item_scorer(lambda histories: 7 * (histories @ B) + 3, TRAIN)
+    noise: ItemScorer = ItemItem(np.random.default_rng(1).normal(size=B.shape).astype(np.float32))
+    left = Ensemble([shifted, noise], [1, 0.5]).scores(X)
+    np.testing.assert_allclose(left, Ensemble([other, noise], [1, 0.5]).scores(X), atol=1e-4)
+    assert not np.allclose(left, Ensemble([shifted, noise]).scores(X), atol=1e-2)
+    assert (topk.top_k(Ensemble([shifted]).scores(X), 9) == topk.top_k(SCORES, 9)).all()
+    assert np.isfinite(Ensemble([shifted, Popularity(TRAIN.popularity * 0)]).scores(X)).all()
+    with pytest.raises(TeacherError, match="2 weights for 1"):
+        Ensemble([shifted], [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (SCORES[:, 1:], "users x items"),
+        (SimpleNamespace(), "expected a matrix"),
+        (lambda histories: np.full(histories.shape, np.nan), "not finite"),
+        (lambda histories: np.zeros(len(histories.indptr)), "one for each item"),
+    ],
+)
+def test_bad_sources(source: Any, said: str) -> None:
+    """What gives no usable scores is refused by name."""
+    with pytest.raises(TeacherError, match=said):
+        as_item_scorer(source, TRAIN).scores(X)
+
+
+def test_ease_beats_popularity() -> None:
+    """On users with tastes, a fitted teacher finds what popularity cannot."""
+    split = splits.strong(make_interactions(400, 60, n_each=12), 0.2)
+    lists = [
+        topk.recommend(teacher.scores, split.histories, 5)
+        for teacher in (fit_ease(split.train, 20.0), Popularity(split.train.popularity))
+    ]
+    ease, popular = (topk.ndcg(one, split.test, 5).mean for one in lists)
+    assert ease > 2 * popular
+
+
+@pytest.mark.long
+@pytest.mark.timeout(120)
+def test_known_figures_of_ml_1m(data_dir: Path) -> None:
+    """EASE with l2 = 800 on UltraGCN's split of MovieLens-1M: Recall@20 .2761, NDCG@20 .2677."""
+    folder = data_dir / "ml_1m_ultragcn"
+    split = splits.given(*read_given(folder / "train.parquet", folder / "test.parquet"))
+    lists = topk.recommend(fit_ease(split.train, 800.0).scores, split.histories, 20)
+    assert topk.recall(lists, split.test, 20).mean == pytest.approx(0.2761, abs=5e-5)
+    assert topk.ndcg(lists, split.test, 20).mean == pytest.approx(0.2677, abs=5e-5)
