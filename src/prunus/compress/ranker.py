@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from prunus.bench.run import Comparison
     from prunus.compress.recipe import RankerRecipe
-    from prunus.compress.training import Progress
+    from prunus.compress.training import Progress, Trained
     from prunus.data.ranking import RankingData
     from prunus.engine.scorer import RankScorer
     from prunus.teacher.scores import Teacher
@@ -123,14 +123,13 @@ def compress_ranker(
         "made_by": f"prunus {__version__}",
         "teacher": teacher.name,
         "budget": str(Budget.parse(recipe.budget)),
-        "architecture": chosen.architecture.name,
-        "nonzeros": chosen.network.nonzeros,
     }
     files = _write_models(found, space, metadata)
     of_student = _quality(files["chosen"], test, recipe.k)
     verdict = compare(of_teacher, of_student, margin=recipe.margin, clusters=test.users)
     path = out / "ranker.prunus"
-    model_file.save(path, chosen.network, found.schema, metadata=metadata | {"verdict": verdict.to_json()})
+    metadata |= _describe(chosen) | {"verdict": verdict.to_json()}
+    model_file.save(path, chosen.network, found.schema, metadata=metadata)
     scorer = model_file.load(path)
     with space.seconds("table"):
         rows, timing = table_rows(teacher, of_teacher, found, files, test, recipe, space, peers, progress)
@@ -180,11 +179,17 @@ def _quality(path: Path, test: RankingData, k: int) -> PerQuery:
     return ndcg(test.y, model_file.load(path).score(test.X), test.offsets, k=k)
 
 
+def _describe(trained: Trained) -> dict[str, Any]:
+    return {"architecture": trained.architecture.name, "nonzeros": trained.network.nonzeros}
+
+
 def _write_models(found: Distilled, space: Workspace, metadata: dict[str, Any]) -> dict[str, Path]:
     files = {}
     for number, candidate in enumerate(found.candidates):
         path = space.file(f"student-{number}.prunus")
-        model_file.save(path, candidate.trained.network, found.schema, metadata=metadata)
+        model_file.save(
+            path, candidate.trained.network, found.schema, metadata=metadata | _describe(candidate.trained)
+        )
         files[str(number)] = path
         if candidate is found.chosen:
             files["chosen"] = path

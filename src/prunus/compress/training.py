@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -85,6 +85,13 @@ class Lesson:
     valid_z: torch.Tensor
     mean: float
     deviation: float
+
+    def take(self, slots: NDArray[np.int64]) -> Lesson:
+        """Return the same lesson for a student that reads some slots only, in the order given."""
+        columns = torch.from_numpy(slots)
+        z, synthetic = (part.index_select(1, columns) for part in (self.data.z, self.data.synthetic_z))
+        data = replace(self.data, z=z, synthetic_z=synthetic)
+        return replace(self, data=data, valid_z=self.valid_z.index_select(1, columns))
 
 
 @dataclass(frozen=True)
