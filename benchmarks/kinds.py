@@ -70,7 +70,7 @@ BUDGETS = (0.05, 0.1, 0.2, 0.5)
 BATCH = 128
 NEAR = 0.05
 """A student is at the budget when it measures within this share of it."""
-AIM = 0.7
+AIM = 0.9
 """A student is trained again when it misses by more than this share of that: the run that counts measures once more."""
 RETRIES = 4
 """Trainings of a pruned student with a corrected target at most, after the first."""
