@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from latency_models import round_numbers
+from prunus.compress.typical import typical_network
 from prunus.data.ranking import Schema
-from prunus.design import Architecture, Budget, cheapest, largest_dense, prices, propose, ruled_out, typical_network
+from prunus.design import Architecture, Budget, cheapest, largest_dense, prices, propose, ruled_out
 from prunus.engine.network import InputStage, LayerShape, NetworkShape, SlotKind
 from prunus.errors import BudgetError, BudgetImpossibleError
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from prunus.engine.file import to_bytes
 from prunus.engine.int8 import BLOCK
-from prunus.engine.network import Activation, Dense, LayerShape, Network, NetworkShape, SlotKind, Sparse, count_groups
+from prunus.engine.network import Activation, Dense, LayerShape, Network, NetworkShape, SlotKind, count_groups
 from prunus.errors import BudgetError, BudgetImpossibleError
 from prunus.latency import Prices
 
@@ -118,6 +118,9 @@ Kind = Literal["sparse", "dense", "int8", "block"]
 PRUNED = ("sparse", "block")
 """Kinds that start wide and are pruned down to the budget."""
 
+KERNELS: dict[Kind, str] = {"sparse": "sparse", "dense": "dense", "int8": "dense_int8", "block": "block_int8"}
+"""What runs the hidden layers of each kind."""
+
 LEAST_DENSITY = 0.01
 """Share of its weights that a pruned student must be left with: below it nothing is learned that a narrower one does not."""
 
@@ -202,42 +205,12 @@ def _fixed_bytes(inputs: InputStage, schema: Schema) -> float:
 
 def _shape(inputs: InputStage, n_features: int, widths: tuple[int, ...], kind: Kind = "dense") -> NetworkShape:
     """Return the shape of a network that keeps all its weights: of a dense kind, or of a pruned one before it is pruned."""
-    hidden = {"sparse": "sparse", "dense": "dense", "int8": "dense_int8", "block": "block_int8"}[kind]
     sizes = [inputs.n_slots, *widths]
-    layers = tuple(LayerShape(a, b, a * b, hidden) for a, b in itertools.pairwise(sizes))
+    layers = tuple(LayerShape(a, b, a * b, KERNELS[kind]) for a, b in itertools.pairwise(sizes))
     last = LayerShape(sizes[-1], 1, sizes[-1], "dense")
     read = np.unique(inputs.feature)
     n_log = int((inputs.kind == SlotKind.LOG).sum())
     return NetworkShape(n_features, len(read), count_groups(read), inputs.n_slots, n_log, (*layers, last))
-
-
-def typical_network(architecture: Architecture, inputs: InputStage, n_features: int, price: Prices) -> Network:
-    """Make a network with random weights that costs about what the trained student will.
-
-    Every input and unit is kept; the weights of a sparse one are thinned out evenly to its target.
-
-    Args:
-        architecture: of the student.
-        inputs: the input stage, all slots.
-        n_features: columns of the raw features.
-        price: of the parts of a sparse network.
-    """
-    rng = np.random.default_rng(0)
-    sizes = [inputs.n_slots, *architecture.widths, 1]
-    n_weights = sum(a * b for a, b in itertools.pairwise(sizes))
-    left = architecture.target - price.fixed - float(price.slot.sum()) - price.unit * sum(sizes[1:])
-    density = 1.0 if architecture.kind == "dense" else min(max(left / price.weight / n_weights, 0.01), 1.0)
-    layers: list[Dense | Sparse] = []
-    for n_in, n_out in itertools.pairwise(sizes):
-        weight = rng.normal(size=(n_out, n_in)).astype(np.float32)
-        bias = np.zeros(n_out, np.float32)
-        activation = Activation.IDENTITY if n_out == 1 else Activation.RELU6
-        if architecture.kind == "dense":
-            layers.append(Dense(weight, bias, activation))
-        else:
-            weight[rng.random(weight.shape) >= density] = 0
-            layers.append(Sparse.from_dense(weight, bias, activation))
-    return Network(n_features, inputs, tuple(layers))
 
 
 def cheapest(price: Prices) -> float:

@@ -84,8 +84,8 @@ def design(
 def describe(
     one: Architecture, inputs: InputStage, n_features: int, price: Prices, latency: LatencyModel
 ) -> dict[str, Any]:
-    """Give a student's name, weights and predicted times; a sparse one as it will be when it is pruned to its target."""
-    from prunus.design import typical_network
+    """Give a student's name, weights and predicted times; a pruned one as it will be at its target."""
+    from prunus.compress.typical import typical_network
 
     network = typical_network(one, inputs, n_features, price)
     return {

@@ -10,8 +10,9 @@ import numpy as np
 
 from prunus.bench.quick import enough_rows
 from prunus.bench.worker import batches_of
+from prunus.compress.typical import typical_network
 from prunus.data.ranking import Schema
-from prunus.design import CYCLE, METADATA_BYTES, Architecture, cheapest, dense_cost, halving, typical_network
+from prunus.design import CYCLE, METADATA_BYTES, PRUNED, Architecture, cheapest, dense_cost, halving
 from prunus.engine.file import to_bytes
 from prunus.engine.scorer import RankScorer
 
@@ -105,13 +106,13 @@ class Costs:
     def fit(self, architecture: Architecture) -> Architecture:
         """Correct a design by what random networks of its shape take here.
 
-        A sparse design's target moves by what the time model misses, above all where there are so few documents that
-        they do not come from memory. A dense design has nothing to prune, so its widths move, up or down, until its
-        measured time is as near below the target as a unit allows.
+        The target of one that is pruned moves by what the time model misses, above all where there are so few documents
+        that they do not come from memory. One that keeps its weights has nothing to prune, so its widths move, up or
+        down, until its measured time is as near below the target as a unit allows.
         """
         if self.budget.n_bytes is not None:
             return architecture
-        if architecture.kind == "sparse":
+        if architecture.kind in PRUNED:
             network = self._typical(architecture)
             predicted = self.predicted(network)
             missed = self.of(network, f"{architecture.key}-random") - predicted
@@ -128,11 +129,9 @@ class Costs:
             measured[first] = self.of(self._typical(design), f"{design.key}-random")
             if CLOSE * target <= measured[first] <= target or first <= 2:
                 break
-            ratio = measured[first] / self._predicted(widths)
-            first = max(
-                (n for n in range(2, self.widest + 1) if self._predicted(halving(n, n_layers)) * ratio <= target),
-                default=2,
-            )
+            ratio = measured[first] / self._predicted(design)
+            narrower = (replace(design, widths=halving(n, n_layers)) for n in range(2, self.widest + 1))
+            first = max((one.widths[0] for one in narrower if self._predicted(one) * ratio <= target), default=2)
         inside = [n for n, us in measured.items() if us <= target]
         best = max(inside) if inside else min(measured)
         return replace(architecture, widths=halving(best, n_layers))
@@ -145,5 +144,6 @@ class Costs:
         """Predict what a network costs in the budget's unit; bytes are counted."""
         return self.predicted_us(network) if self.budget.n_bytes is None else self.of(network, "")
 
-    def _predicted(self, widths: tuple[int, ...]) -> float:
-        return dense_cost(self.inputs, widths, self.budget, self.latency, self.schema)
+    def _predicted(self, architecture: Architecture) -> float:
+        widths, kind = architecture.widths, architecture.kind
+        return dense_cost(self.inputs, widths, self.budget, self.latency, self.schema, kind)

@@ -187,9 +187,7 @@ def _write_models(found: Distilled, space: Workspace, metadata: dict[str, Any]) 
     files = {}
     for number, candidate in enumerate(found.candidates):
         path = space.file(f"student-{number}.prunus")
-        model_file.save(
-            path, candidate.trained.network, found.schema, metadata=metadata | _describe(candidate.trained)
-        )
+        model_file.save(path, candidate.trained.network, found.schema, metadata=metadata | _describe(candidate.trained))
         files[str(number)] = path
         if candidate is found.chosen:
             files["chosen"] = path

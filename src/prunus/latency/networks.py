@@ -61,7 +61,6 @@ def random_inputs(rng: np.random.Generator) -> tuple[int, InputStage]:
 
 def random_layer(rng: np.random.Generator, n_inputs: int, n_outputs: int, *, last: bool = False) -> Layer:
     """Draw a layer: dense, or sparse with rows of about the same length or (as pruning leaves them) of very different ones."""
-    activation = Activation.IDENTITY if last else Activation.RELU6
     kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
     if last:
         kind = "sparse" if kind.startswith("block") else "dense" if kind.endswith("int8") else kind
@@ -71,6 +70,30 @@ def random_layer(rng: np.random.Generator, n_inputs: int, n_outputs: int, *, las
         keep = log_uniform(rng, *DENSITIES)
         if rng.random() < 0.5:
             keep = keep * rng.gamma(2.0, 0.5, (n_outputs, 1)) * rng.gamma(2.0, 0.5, (1, columns))
+    return layer_of(rng, kind, n_inputs, n_outputs, keep, last=last)
+
+
+def layer_of(
+    rng: np.random.Generator,
+    kind: str,
+    n_inputs: int,
+    n_outputs: int,
+    keep: NDArray[np.float64] | float,
+    *,
+    last: bool = False,
+) -> Layer:
+    """Draw a layer of a kind.
+
+    Args:
+        rng: source of randomness.
+        kind: of :data:`KINDS`.
+        n_inputs: of the layer.
+        n_outputs: of the layer.
+        keep: probability that a weight (of ``block_int8``: a block) stays, for all or [n_outputs, n_columns].
+        last: whether it is the last layer, which has no activation.
+    """
+    activation = Activation.IDENTITY if last else Activation.RELU6
+    columns = -(-n_inputs // BLOCK) if kind == "block_int8" else n_inputs
     kept = rng.random((n_outputs, columns)) <= keep
     bias = np.zeros(n_outputs, np.float32)
     if not kind.endswith("int8"):
