@@ -5,9 +5,9 @@
 
 Sets and teachers are those of the headline (``headline_models.py``). For each budget (at batch 128) and kind, the same
 number of shapes is trained with one seed and the best on validation data is trained with the others: dense kinds read
-all inputs, half or a quarter of them, chosen by a first training that takes them away one by one; pruned kinds start so
-wide that a half, a quarter or an eighth of their weights can stay, and lose inputs while they are pruned. Every student
-is brought to the same *measured* time: widths of dense ones are fitted on random networks of their shape; pruned ones
+all inputs or half of them (or a quarter, where all are too many), chosen by a first training that takes them away one by
+one; pruned kinds start so wide that .7 or .4 of their weights can stay, and lose inputs while they are pruned. Every
+student is brought to the same *measured* time: widths of dense ones are fitted on random networks of their shape; pruned ones
 are trained again with a corrected target until they measure within 5 %. In the end all students of a budget are timed in
 turn in one run, and their test nDCG is compared query by query, averaged over seeds. What was trained is kept in the
 work folder: a run that is stopped, or out of its --minutes, goes on there.
@@ -77,9 +77,11 @@ RETRIES = 4
 N_HIDDEN = 2
 """Hidden layers of every student, the second half as wide as the first."""
 SHARES = (1.0, 0.5, 0.25)
-"""Shares of the inputs that dense students are tried with."""
-DENSITIES = (0.5, 0.25, 0.125)
+"""Shares of the inputs that dense students are tried with: the first ``N_SHAPES`` of these whose inputs the budget allows."""
+DENSITIES = (0.7, 0.4)
 """Shares of their weights that pruned students are tried to be left with."""
+N_SHAPES = 2
+"""Shapes that each kind is tried with."""
 ELIMINATION = (64, 32)
 """Hidden units of the student that says which inputs can be spared."""
 FIRST_TARGET = 0.85
@@ -248,7 +250,7 @@ class Study:
         else:
             numbers = [round(n_slots * share / BLOCK) * BLOCK if share < 1 else n_slots for share in SHARES]
             tried = [(n, self.fitted_width(kind, n, budget)) for n in numbers]
-        return list(dict.fromkeys(shape for shape in tried if shape[1]))
+        return list(dict.fromkeys(shape for shape in tried if shape[1]))[:N_SHAPES]
 
     def of_kind(self, kind: Kind, budget: float, seeds: int) -> list[dict[str, Any]]:
         """Train all seeds of a kind's best shape; nothing where no network of the kind is that fast."""

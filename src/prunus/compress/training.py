@@ -47,6 +47,9 @@ PARITY_ROWS = 5000
 STAGING_ROWS = 65_536
 """Documents staged at a time, so that the copies in between stay small."""
 
+SCALING_ROWS = 131_072
+"""Training documents that the line from a student's scores to its teacher's is taken from, about, at most."""
+
 PRUNE_FROM, PRUNE_TO = 0.2, 0.65
 """Share of the steps at which pruning begins and ends: before it the dense student learns, after it the sparse one
 recovers while the learning rate falls."""
@@ -54,7 +57,7 @@ recovers while the learning rate falls."""
 QUANTISE_FROM = 0.7
 """Share of the steps after which a student that will run as int8 learns with its numbers rounded: the masks stand."""
 
-PRUNINGS = 100
+PRUNINGS = 50
 """Times that masks are chosen in a run; more changed nothing on globo_ltr, fewer than about 20 lost quality."""
 
 
@@ -320,15 +323,17 @@ def to_network(
 ) -> tuple[Network, float, float]:
     """Bring a student's scores onto the teacher's scale and compile it.
 
-    The scale is the least-squares line through (student score, teacher score) over the training documents, folded into
-    the last layer; a positive slope keeps the order, so a slope that is not positive is left out.
+    The scale is the least-squares line through (student score, teacher score) over the training documents (or every so
+    many of them, where there are very many), folded into the last layer; a positive slope keeps the order, so a slope that is not positive is left out.
 
     Returns:
         The network, and the (scale, shift) from the student's own scores to the teacher's scale.
     """
+    every = len(lesson.data.z) // SCALING_ROWS + 1
     with torch.no_grad():
-        scores = torch.cat([model(part) for part in lesson.data.z.split(STAGING_ROWS)]).numpy().astype(np.float64)
-    target = lesson.data.teacher.numpy().astype(np.float64)
+        parts = lesson.data.z[::every].split(STAGING_ROWS)
+        scores = torch.cat([model(part) for part in parts]).numpy().astype(np.float64)
+    target = lesson.data.teacher.numpy()[::every].astype(np.float64)
     spread = float(np.var(scores))
     slope = float(np.mean((scores - scores.mean()) * (target - target.mean()))) / spread if spread > 0 else 0.0
     if slope <= 0:

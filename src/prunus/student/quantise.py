@@ -38,6 +38,9 @@ LARGEST: Final = 127
 TOP: Final = 6.0
 """Where ReLU6 cuts: a hidden unit that an int8 layer reads is scaled so that its range ends here."""
 
+EXACT_ROWS: Final = 4096
+"""Documents whose exact scores are computed at a time: their float64 sums stay in the cache."""
+
 NARROWEST: Final = 1e-3
 """A range is at least this wide, in units of the input: below it the numbers seen say too little of those to come."""
 
@@ -184,7 +187,8 @@ class QuantisedMLP(MLP):
         if not bool(self.active):
             return super().forward(z)
         if not self.training:
-            return run(self.layers(), self.shares(z))
+            layers = self.layers()
+            return torch.cat([run(layers, self.shares(part)) for part in z.split(EXACT_ROWS)])
         h = z
         for number, (layer, mask) in enumerate(zip(self.linears, self.masks, strict=True)):
             weight = layer.weight * mask
