@@ -1,0 +1,304 @@
+"""The training loop of item factors: a teacher's lists and the histories in, factors out, with exact resume."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prunus.distill.lists import cosine_loss, head_loss
+from prunus.engine.disk import write_atomically
+from prunus.errors import RecipeChangedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from prunus.data.interactions import Interactions
+    from prunus.student.factors import Factors
+
+
+@dataclass(frozen=True)
+class TeacherLists:
+    """The head of a teacher's list for each user of a training set.
+
+    Attributes:
+        items: int32 [n_users, K], the best first; items of the history are not among them.
+        scores: float32 [n_users, K], -inf where a user has fewer items left than K.
+    """
+
+    items: NDArray[np.int32]
+    scores: NDArray[np.float32]
+
+
+def teacher_lists(
+    score: Callable[[Any], NDArray[np.float32]], histories: Interactions, k: int, *, block: int = 512
+) -> TeacherLists:
+    """Ask a teacher for the head of each user's list.
+
+    Args:
+        score: histories as a scipy CSR matrix [n, n_items] in, scores float32 [n, n_items] out.
+        histories: of the users to ask for.
+        k: items a list; at most all.
+        block: users asked for at once, which bounds the memory: block x n_items x 4 bytes, twice.
+    """
+    matrix, k = histories.users_x_items(), min(k, histories.n_items)
+    items = np.empty((histories.n_users, k), np.int32)
+    scores = np.empty((histories.n_users, k), np.float32)
+    for start in range(0, histories.n_users, block):
+        part = matrix[start : start + block]
+        found = np.array(score(part), np.float32)
+        found[np.repeat(np.arange(part.shape[0]), np.diff(part.indptr)), part.indices] = -np.inf
+        best, order = torch.from_numpy(found).topk(k, dim=1)
+        items[start : start + block], scores[start : start + block] = order.numpy(), best.numpy()
+    return TeacherLists(items, scores)
+
+
+@dataclass(frozen=True)
+class FactorSettings:
+    """How to train item factors. Defaults were chosen on a tenth of ml_1m's training part; docs/distillation.md.
+
+    Attributes:
+        epochs: passes over the users.
+        batch_users: users a step.
+        learning_rate: of NAdam, until it falls.
+        fall_from: share of the schedule after which the rate falls, a half cosine down to 2 %.
+        cycle: epochs of one run of the rate's schedule where a pruner sets it back; 0 for all.
+        data: weight of the histories' own loss, see :func:`~prunus.distill.lists.cosine_loss`.
+        teacher: weight of the loss to the teacher's lists, see :func:`~prunus.distill.lists.head_loss`.
+        temperature: of the softmax over the teacher's scores.
+        round_from: share of the steps after which factors stand on levels; 1 for never.
+        columns: items that softmaxes are taken over, the heads of the batch and others drawn evenly; 0 for the whole
+            catalogue.
+        seed: of the order of users and of drawn items.
+    """
+
+    epochs: int = 60
+    batch_users: int = 128
+    learning_rate: float = 0.02
+    fall_from: float = 0.6
+    cycle: int = 0
+    data: float = 1.0
+    teacher: float = 1.0
+    temperature: float = 1 / 60
+    round_from: float = 0.8
+    columns: int = 0
+    seed: int = 0
+
+
+class Pruner(Protocol):
+    """What removes weights while the loop runs, such as :class:`prunus.prune.lottery.Lottery`."""
+
+    def after_step(self, step: int, optimizer: torch.optim.Optimizer | None = None) -> bool:
+        """Act after a step; say whether weights were removed."""
+
+    def rate_step(self, step: int) -> int:
+        """Step at which the learning rate's schedule stands."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resume needs."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from such a state."""
+
+
+class FactorLoop:
+    """Trains item factors. All state that a resume needs is in here.
+
+    Attributes:
+        step: optimiser steps done.
+        epoch: epochs done.
+        history: one record an epoch.
+    """
+
+    def __init__(
+        self,
+        model: Factors,
+        histories: Interactions,
+        lists: TeacherLists | None,
+        settings: FactorSettings,
+        *,
+        pruner: Pruner | None = None,
+        on_epoch: Callable[[FactorLoop], dict[str, float]] | None = None,
+        checkpoint: Path | None = None,
+    ) -> None:
+        """Set up.
+
+        Args:
+            model: student, trained in place.
+            histories: of the training users; those without items are left out.
+            lists: of the teacher for the same users; None to learn from the histories alone.
+            settings: how.
+            pruner: called after each step.
+            on_epoch: called after each epoch; what it gives is kept in its record.
+            checkpoint: file that the state is kept in after each epoch; where it exists the loop goes on from it.
+        """
+        self.model, self.lists, self.settings = model, lists, settings
+        self.pruner, self.on_epoch, self.checkpoint = pruner, on_epoch, checkpoint
+        self.indptr, self.items = histories.indptr, histories.items.astype(np.int64)
+        self.users = np.flatnonzero(np.diff(self.indptr))
+        self.optimizer = torch.optim.NAdam(model.parameters(), lr=settings.learning_rate)
+        self.step = self.epoch = 0
+        self.history: list[dict[str, Any]] = []
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch."""
+        return math.ceil(len(self.users) / self.settings.batch_users)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.steps_per_epoch * self.settings.epochs
+
+    def _learning_rate(self) -> float:
+        at = self.step if self.pruner is None else self.pruner.rate_step(self.step)
+        length = self.steps_per_epoch * (self.settings.cycle or self.settings.epochs)
+        fallen = max(at / length - self.settings.fall_from, 0.0) / max(1.0 - self.settings.fall_from, 1e-9)
+        return self.settings.learning_rate * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * min(fallen, 1.0))))
+
+    def run(self) -> Factors:
+        """Train to the end, or go on from the checkpoint.
+
+        Raises:
+            RecipeChangedError: the checkpoint was made with other settings or another shape.
+            OutputError: the checkpoint cannot be written.
+        """
+        self._resume()
+        while self.epoch < self.settings.epochs:
+            loss = self._run_epoch()
+            self.epoch += 1
+            record = {"epoch": self.epoch, "loss": loss, "density": float(self.model.mask.float().mean())}
+            self.history.append(record | (self.on_epoch(self) if self.on_epoch else {}))
+            self._save()
+        return self.model.eval()
+
+    def _run_epoch(self) -> float:
+        rng = np.random.default_rng([self.settings.seed, self.epoch])
+        order = rng.permutation(self.users)
+        total = 0.0
+        self.model.train()
+        for start in range(0, len(order), self.settings.batch_users):
+            if self.step == round(self.settings.round_from * self.total_steps):
+                self.model.calibrate()
+            for group in self.optimizer.param_groups:
+                group["lr"] = self._learning_rate()
+            loss = self._loss(order[start : start + self.settings.batch_users], rng)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            total += float(loss.detach())
+            if self.pruner is not None:
+                self.pruner.after_step(self.step, self.optimizer)
+            self.step += 1
+        return total / self.steps_per_epoch
+
+    def _loss(self, users: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
+        settings, model = self.settings, self.model
+        sizes = self.indptr[users + 1] - self.indptr[users]
+        indptr = np.concatenate([[0], np.cumsum(sizes)])
+        items = self.items[np.arange(indptr[-1]) + np.repeat(self.indptr[users] - indptr[:-1], sizes)]
+        user = torch.from_numpy(np.repeat(np.arange(len(users)), sizes))
+        rows = model.rows()
+        profiles = model.profiles(rows, torch.from_numpy(indptr), torch.from_numpy(items))
+        columns, place, expected = self._columns(users, rng)
+        scores = profiles @ (rows if columns is None else rows[columns]).T
+        loss = torch.zeros(())
+        if settings.data:
+            whole = scores.square().sum(1) if columns is None else (profiles @ (rows.T @ rows) * profiles).sum(1)
+            loss = settings.data * _own_loss(profiles, whole, torch.from_numpy(sizes).float())
+        if settings.teacher and self.lists is not None:
+            at = torch.from_numpy(place[items])
+            seen = torch.zeros(scores.shape, dtype=torch.bool)
+            seen[user[at >= 0], at[at >= 0]] = True
+            loss = loss + settings.teacher * head_loss(
+                scores * model.log_sharpness.exp(),
+                torch.from_numpy(place[self.lists.items[users]]),
+                torch.from_numpy(self.lists.scores[users]),
+                seen,
+                temperature=settings.temperature,
+                expected=expected,
+            )
+        return loss
+
+    def _columns(
+        self, users: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[Tensor | None, NDArray[np.int64], Tensor | None]:
+        """Choose the items of this batch's softmaxes.
+
+        Returns:
+            Items, rising (None for all); for each item of the catalogue, its place among them or -1; and how often each
+            of them is expected there (None where all are).
+        """
+        n_items, wanted = self.model.n_items, self.settings.columns
+        if self.lists is None or not 0 < wanted < n_items:
+            return None, np.arange(n_items), None
+        chosen = np.zeros(n_items, np.bool_)
+        chosen[self.lists.items[users]] = True
+        rest = np.flatnonzero(~chosen)
+        n_drawn = min(max(wanted - int(chosen.sum()), 1), len(rest))
+        expected = np.where(chosen, 1.0, n_drawn / max(len(rest), 1)).astype(np.float32)
+        chosen[rng.choice(rest, n_drawn, replace=False)] = True
+        columns = np.flatnonzero(chosen)
+        place = np.full(n_items, -1)
+        place[columns] = np.arange(len(columns))
+        return torch.from_numpy(columns), place, torch.from_numpy(expected[columns])
+
+    def _fingerprint(self) -> str:
+        return json.dumps(
+            {
+                "settings": asdict(self.settings),
+                "shape": [self.model.n_items, self.model.n_factors, self.model.bits],
+                "users": len(self.users),
+                "interactions": len(self.items),
+                "lists": None if self.lists is None else list(self.lists.items.shape),
+            },
+            sort_keys=True,
+        )
+
+    def _save(self) -> None:
+        if self.checkpoint is None:
+            return
+        state = {
+            "fingerprint": self._fingerprint(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "pruner": None if self.pruner is None else self.pruner.state_dict(),
+            "step": self.step,
+            "epoch": self.epoch,
+            "history": json.dumps(self.history),
+        }
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_atomically(self.checkpoint, content.getvalue())
+
+    def _resume(self) -> None:
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return
+        state = torch.load(self.checkpoint, weights_only=True)
+        if state["fingerprint"] != self._fingerprint():
+            msg = f"{self.checkpoint} was made with other settings or data; expected the same: use another directory, or delete it"
+            raise RecipeChangedError(msg)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.pruner is not None:
+            self.pruner.load_state_dict(state["pruner"])
+        self.step, self.epoch = state["step"], state["epoch"]
+        self.history = json.loads(state["history"])
+
+
+def _own_loss(profiles: Tensor, whole: Tensor, lengths: Tensor) -> Tensor:
+    """Cosine loss of scores y = p D^T - x, what an item adds to its own score taken off.
+
+    With x D = p, x . y = |p|^2 - |x|^2 and |y|^2 = |p D^T|^2 - 2 |p|^2 + |x|^2.
+    """
+    own = profiles.square().sum(1)
+    return cosine_loss(own - lengths, whole - 2.0 * own + lengths, lengths)

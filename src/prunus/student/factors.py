@@ -1,0 +1,123 @@
+"""The recommender's student: item factors under a mask, which serve as encoder of histories and decoder of scores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from prunus.engine.levels import choose_step, largest_level, quantise
+from prunus.engine.recommender import DenseFactors, SparseFactors, SparseRows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SPREAD: Final = 0.1
+"""Standard deviation of the first weights. Rows are normalised: it only sets how far a step of the optimiser turns one."""
+
+
+class _Levels(torch.autograd.Function):
+    """Round to whole multiples of a step, -most to most; the gradient passes as if there were no rounding."""
+
+    @staticmethod
+    def forward(_ctx: object, values: Tensor, step: Tensor, most: int) -> Tensor:
+        return torch.round(values / step).clamp_(-most, most).mul_(step)
+
+    @staticmethod
+    def backward(_ctx: object, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return gradients[0], None, None
+
+
+class Factors(nn.Module):
+    """Item factors d_j = (m_j * a_j) / |m_j * a_j| with 0/1 masks m_j, and scores s_j = <sum_{i in H} d_i, d_j>.
+
+    Encoder and decoder are tied, and <d_j, d_j> = 1 makes an item of the history add the same to its own score whatever
+    the item: nothing is learned by copying. Once :meth:`calibrate` was called the factors stand on the levels that a
+    file keeps, and training goes on with the rounding in place (straight-through; Bengio et al. 2013, arXiv 1308.3432).
+
+    Attributes:
+        weight: float32 [n_items, n_factors], a.
+        mask: bool [n_items, n_factors], m.
+        log_sharpness: float32 [], log of what scores are multiplied by where a softmax is taken of them.
+        step: float32 [], distance of two levels; 0 before :meth:`calibrate`.
+    """
+
+    mask: Tensor
+    step: Tensor
+
+    def __init__(self, n_items: int, n_factors: int, *, seed: int, bits: int = 8) -> None:
+        """Draw new factors.
+
+        Args:
+            n_items: items of the catalogue.
+            n_factors: width of a row.
+            seed: of the first weights.
+            bits: of a value in the file, once calibrated.
+
+        Raises:
+            RecommenderError: bits below 2 or above 8.
+        """
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.weight = nn.Parameter(SPREAD * torch.randn(n_items, n_factors, generator=generator))
+        self.log_sharpness = nn.Parameter(torch.tensor(2.0))
+        self.register_buffer("mask", torch.ones(n_items, n_factors, dtype=torch.bool))
+        self.register_buffer("step", torch.tensor(0.0))
+        self.bits, self.most = bits, largest_level(bits)
+
+    @property
+    def n_items(self) -> int:
+        """Items of the catalogue."""
+        return self.weight.shape[0]
+
+    @property
+    def n_factors(self) -> int:
+        """Width of a row."""
+        return self.weight.shape[1]
+
+    def rows(self) -> Tensor:
+        """The factors d as they score now: float32 [n_items, n_factors]."""
+        rows = functional.normalize(self.weight * self.mask, dim=1)
+        return _Levels.apply(rows, self.step, self.most) if self.step > 0 else rows  # type: ignore[no-untyped-call]
+
+    @torch.no_grad()
+    def calibrate(self) -> None:
+        """Choose the levels that lose the least of the factors as they are, and stand on them from now on."""
+        rows = functional.normalize(self.weight * self.mask, dim=1)
+        self.step.fill_(float(choose_step(rows.numpy(), self.bits)))
+
+    def profiles(self, rows: Tensor, indptr: Tensor, items: Tensor) -> Tensor:
+        """Sum the factors of each history.
+
+        Args:
+            rows: float32 [n_items, n_factors], of :meth:`rows`.
+            indptr: int64 [n_users + 1], where each history starts.
+            items: int64, item numbers of all histories.
+
+        Returns:
+            float32 [n_users, n_factors].
+        """
+        return functional.embedding_bag(items, rows, indptr[:-1], mode="sum")
+
+    def forward(self, indptr: Tensor, items: Tensor) -> Tensor:
+        """Score the catalogue for each history: float32 [n_users, n_items]; seen items are scored too."""
+        rows = self.rows()
+        return self.profiles(rows, indptr, items) @ rows.T
+
+    @torch.no_grad()
+    def factors(self, popular: NDArray[np.int32]) -> SparseFactors | DenseFactors:
+        """Give the factors to the engine: dense where the mask keeps everything, else sparse.
+
+        Args:
+            popular: int32, items by falling popularity, the answer to an empty history.
+        """
+        calibrated = float(self.step) > 0
+        rows = functional.normalize(self.weight * self.mask, dim=1).numpy()
+        step = np.array([float(self.step)], np.float32) if calibrated else None
+        values = quantise(rows, self.bits, step)[0] if calibrated else rows
+        if bool(self.mask.all()):
+            return DenseFactors(values, popular=popular, step=step)
+        return SparseFactors(SparseRows.from_dense(values, step), popular=popular)

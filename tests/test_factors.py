@@ -1,0 +1,225 @@
+"""The student of recommenders and its training: what is scored, what is learned, and that a resume changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from prunus.data.interactions import Interactions  # noqa: E402
+from prunus.distill import factors as loop_module  # noqa: E402
+from prunus.distill.factors import FactorLoop, FactorSettings, teacher_lists  # noqa: E402
+from prunus.engine import recommender_reference as twin  # noqa: E402
+from prunus.engine.recommender import DenseFactors, SparseFactors  # noqa: E402
+from prunus.errors import RecipeChangedError, RecommenderError  # noqa: E402
+from prunus.prune.lottery import Lottery  # noqa: E402
+from prunus.prune.schedule import ExponentialSchedule  # noqa: E402
+from prunus.student.factors import Factors  # noqa: E402
+
+N_USERS, N_ITEMS, N_TASTES = 150, 40, 4
+POPULAR = np.arange(N_ITEMS, dtype=np.int32)
+
+
+def histories(seed: int = 0, n_users: int = N_USERS) -> Interactions:
+    """Draw users who each take about half of the items of one taste, and a few of the others; the last has none."""
+    rng = np.random.default_rng(seed)
+    taste = rng.integers(0, N_TASTES, n_users)
+    share = np.where(np.arange(N_ITEMS) % N_TASTES == taste[:, None], 0.5, 0.05)
+    taken = rng.random((n_users, N_ITEMS)) < share
+    taken[:, 0] |= ~taken.any(axis=1)
+    taken[-1] = False
+    indptr = np.concatenate([[0], np.cumsum(taken.sum(axis=1))])
+    return Interactions(indptr, np.nonzero(taken)[1].astype(np.int32), N_ITEMS)
+
+
+def by_taste(matrix: object) -> np.ndarray:
+    """Score each item by how many items of its taste were taken: a teacher who knows how the data were made."""
+    counts = np.asarray(matrix.toarray())  # type: ignore[attr-defined]
+    same = np.arange(N_ITEMS)[:, None] % N_TASTES == np.arange(N_ITEMS) % N_TASTES
+    return np.asarray(counts @ same + 0.01 * np.linspace(0, 1, N_ITEMS), np.float32)
+
+
+SETTINGS = FactorSettings(epochs=6, batch_users=32, temperature=1.0)
+
+
+def trained(
+    settings: FactorSettings = SETTINGS, *, density: float = 0.25, checkpoint: Path | None = None, bits: int = 8
+) -> FactorLoop:
+    """Build a loop over small data, with a pruner that goes down to a density."""
+    data = histories()
+    model = Factors(N_ITEMS, 16, seed=settings.seed, bits=bits)
+    end = 3 * -(-N_USERS // settings.batch_users)
+    pruner = Lottery({"weight": model.weight}, ExponentialSchedule(0, end, 5), density, masks={"weight": model.mask})
+    return FactorLoop(
+        model, data, teacher_lists(by_taste, data, 8, block=64), settings, pruner=pruner, checkpoint=checkpoint
+    )
+
+
+class TestTeacherLists:
+    """What is kept of a teacher."""
+
+    def test_best_unseen_items_first(self) -> None:
+        """Items fall by score, none is seen, and nothing better is left out; blocks change nothing."""
+        data = histories()
+        lists, whole = teacher_lists(by_taste, data, 8, block=7), by_taste(data.users_x_items())
+        assert (np.diff(lists.scores, axis=1) <= 0).all()
+        for user in range(data.n_users):
+            unseen = np.setdiff1d(np.arange(N_ITEMS), data.history(user))
+            assert not np.isin(lists.items[user], data.history(user)).any()
+            np.testing.assert_array_equal(lists.scores[user], np.sort(whole[user, unseen])[::-1][:8])
+
+    def test_short_lists_end_in_nothing(self) -> None:
+        """A user with fewer unseen items than the list is long has scores of -inf at its end, and a loss that is finite."""
+        full = Interactions([0, N_ITEMS - 3, N_ITEMS], np.r_[np.arange(N_ITEMS - 3), 0, 1, 2].astype(np.int32), N_ITEMS)
+        lists = teacher_lists(by_taste, full, 8)
+        assert (lists.scores[0] == -np.inf).sum() == 5
+        loop = FactorLoop(Factors(N_ITEMS, 8, seed=0), full, lists, dataclasses.replace(SETTINGS, epochs=2))
+        loop.run()
+        assert all(np.isfinite(record["loss"]) for record in loop.history)
+
+
+class TestFactors:
+    """The module and the arrays that it gives."""
+
+    @pytest.mark.parametrize("calibrated", [False, True])
+    @pytest.mark.parametrize("density", [0.25, 1.0])
+    def test_engine_scores_what_was_trained(self, calibrated: bool, density: float) -> None:
+        """The twin of the engine gives the scores of the module, with and without levels, sparse and dense."""
+        settings = dataclasses.replace(SETTINGS, round_from=0.5 if calibrated else 1.0)
+        loop, data = trained(settings, density=density, bits=4), histories(1)
+        model = loop.run()
+        found = model.factors(POPULAR)
+        assert isinstance(found, SparseFactors if density < 1 else DenseFactors)
+        with torch.no_grad():
+            ours = model(torch.from_numpy(data.indptr), torch.from_numpy(data.items.astype(np.int64))).numpy()
+        np.testing.assert_allclose(twin.score(found, data.indptr, data.items), ours, rtol=1e-4, atol=1e-4)
+        step = found.decode.step if isinstance(found, SparseFactors) else found.step
+        assert (step is not None) is calibrated
+        if calibrated:
+            assert len(np.unique(model.rows().detach().numpy())) <= 15
+
+    def test_refuses_bits(self) -> None:
+        """Levels have 2 to 8 bits."""
+        with pytest.raises(RecommenderError, match="got 9 bits"):
+            Factors(3, 4, seed=0, bits=9)
+
+    def test_rounding_lets_the_gradient_pass(self) -> None:
+        """With levels in place the weights still learn."""
+        model = Factors(6, 4, seed=0, bits=3)
+        model.calibrate()
+        (model.rows() * torch.arange(24.0).view(6, 4)).sum().backward()
+        assert model.weight.grad is not None
+        assert (model.weight.grad != 0).all()
+
+
+class TestLoop:
+    """Training."""
+
+    def test_own_loss_is_that_of_whole_scores(self) -> None:
+        """The sums over profiles give the distance between normalised scores and histories, computed whole."""
+        data = histories()
+        x = torch.from_numpy(data.users_x_items().toarray()[:-1]).double()
+        rows = torch.nn.functional.normalize(Factors(N_ITEMS, 16, seed=1).weight.detach().double())
+        profiles = x @ rows
+        y = profiles @ rows.T - x
+        expected = (y / y.norm(dim=1, keepdim=True) - x / x.norm(dim=1, keepdim=True)).square().sum(1).mean()
+        ours = loop_module._own_loss(profiles, (profiles @ rows.T).square().sum(1), x.sum(1))
+        assert ours.item() == pytest.approx(expected.item())
+
+    def test_learns_the_teachers_lists(self) -> None:
+        """A quarter of the weights, on levels, come to list most of what the teacher lists for users who were not seen."""
+        model, data = trained(dataclasses.replace(SETTINGS, epochs=20), bits=4).run(), histories(5)
+        theirs = teacher_lists(by_taste, data, 8).items
+
+        def shared(student: Factors) -> float:
+            lists = teacher_lists(lambda part: twin.score(student.factors(POPULAR), part.indptr, part.indices), data, 8)
+            return float((lists.items[:-1, :, None] == theirs[:-1, None]).any(2).mean())
+
+        assert shared(Factors(N_ITEMS, 16, seed=0)) < 0.4
+        assert shared(model) > 0.6
+
+    def test_pruned_to_the_density(self) -> None:
+        """Rows keep four of sixteen factors each, in the module and in what the engine gets."""
+        loop = trained()
+        found = loop.run().factors(POPULAR)
+        assert isinstance(found, SparseFactors)
+        assert (loop.model.mask.sum(1) == 4).all()
+        assert (found.decode.lengths <= 4).all()
+        assert loop.history[-1]["density"] == 0.25
+
+    def test_a_resume_changes_nothing(self, tmp_path: Path) -> None:
+        """Interrupted in any epoch and gone on with, training ends with the same bits as without a stop."""
+
+        class StopError(Exception):
+            pass
+
+        def stop(loop: FactorLoop) -> dict[str, float]:
+            if loop.epoch == stopped + 1:
+                raise StopError
+            return {}
+
+        whole = trained().run().factors(POPULAR)
+        for stopped in (1, 5):
+            path = tmp_path / f"{stopped}.pt"
+            first = trained(checkpoint=path)
+            first.on_epoch = stop
+            with pytest.raises(StopError):
+                first.run()
+            second = trained(checkpoint=path)
+            found = second.run().factors(POPULAR)
+            assert isinstance(found, SparseFactors)
+            assert isinstance(whole, SparseFactors)
+            assert len(second.history) == SETTINGS.epochs
+            np.testing.assert_array_equal(found.decode.to_dense(), whole.decode.to_dense())
+
+    def test_refuses_a_checkpoint_of_other_settings(self, tmp_path: Path) -> None:
+        """A checkpoint belongs to its settings."""
+        path = tmp_path / "loop.pt"
+        trained(dataclasses.replace(SETTINGS, epochs=1), checkpoint=path).run()
+        with pytest.raises(RecipeChangedError, match=r"loop\.pt was made with other settings"):
+            trained(checkpoint=path).run()
+
+    def test_the_rate_falls_once_a_cycle(self) -> None:
+        """It stands at its peak until the fall, ends at a fiftieth of it, and goes back where a pruner says so."""
+        loop = trained(dataclasses.replace(SETTINGS, fall_from=0.5))
+        rates = []
+        for step in range(loop.total_steps + 1):
+            loop.step = step
+            rates.append(loop._learning_rate())
+        assert rates[: len(rates) // 2] == [0.02] * (len(rates) // 2)
+        assert rates[-1] == pytest.approx(0.0004)
+        assert (np.diff(rates[len(rates) // 2 :]) <= 0).all()
+        assert isinstance(loop.pruner, Lottery)
+        loop.pruner.rewound_at = loop.total_steps
+        assert loop._learning_rate() == 0.02
+
+    def test_sampled_columns_hold_the_heads(self) -> None:
+        """Of fewer columns than items, the heads of the batch are always there, seen by place, and the rest evenly."""
+        loop = trained(dataclasses.replace(SETTINGS, columns=36))
+        assert loop.lists is not None
+        counts = np.zeros(N_ITEMS)
+        users = np.array([0, 5])
+        heads = np.unique(loop.lists.items[users])
+        for seed in range(200):
+            columns, place, expected = loop._columns(users, np.random.default_rng(seed))
+            assert columns is not None
+            assert expected is not None
+            assert (place[heads] >= 0).all()
+            np.testing.assert_array_equal(np.flatnonzero(place >= 0), columns.numpy())
+            assert (expected[place[heads]] == 1).all()
+            counts[columns.numpy()] += 1 / expected.numpy()
+        assert counts.mean() == pytest.approx(200)
+        assert (np.abs(counts - 200) < 60).all()
+        assert np.isfinite(loop.run().weight.detach().numpy()).all()
+
+    def test_without_a_teacher(self) -> None:
+        """Without lists the histories alone teach: items of one taste come to lie near each other."""
+        loop = FactorLoop(Factors(N_ITEMS, 16, seed=0), histories(), None, dataclasses.replace(SETTINGS, epochs=20))
+        rows = loop.run().rows().detach()
+        near = (rows @ rows.T - torch.eye(N_ITEMS)).numpy()
+        same = np.arange(N_ITEMS)[:, None] % N_TASTES == np.arange(N_ITEMS) % N_TASTES
+        assert near[same].mean() > near[~same].mean() + 0.1
