@@ -17,7 +17,7 @@ from prunus.data.interactions_reading import read_given
 from prunus.errors import NotEnoughMemoryError, TeacherError
 from prunus.teacher import linear
 from prunus.teacher.item_scores import Ensemble, ItemScorer, Popularity, as_item_scorer
-from prunus.teacher.linear import ItemItem, ease_bytes, fit_ease
+from prunus.teacher.linear import EaseSettings, ItemItem, ease_bytes, fit_ease
 
 TRAIN = make_interactions(200, 50)
 X = TRAIN.users_x_items()
@@ -26,51 +26,54 @@ SCORES = np.asarray(X @ B)
 USERS = np.arange(TRAIN.n_users)
 
 
-def regressions(l2: float, growth: float) -> np.ndarray:
-    """EASE column by column: item j by ridge regression on the others, float64."""
+def regressions(settings: EaseSettings) -> np.ndarray:
+    """EASE column by column: item j by weighted ridge regression on the others, float64."""
     dense = X.toarray().astype(np.float64)
-    counts = dense.sum(axis=0)
-    ridge = l2 * (np.maximum(counts, 1) / counts.mean()) ** growth
+    counts, sizes = dense.sum(axis=0), dense.sum(axis=1)
+    common = np.maximum(counts, 1) / counts.mean()
+    ridge = settings.l2 * common**settings.growth
+    by_user = np.diag((sizes / sizes.mean()) ** -settings.long_histories)
     weights = np.zeros((50, 50))
     for item in range(50):
         others = np.delete(np.arange(50), item)
-        left = dense[:, others].T @ dense[:, others] + np.diag(ridge[others])
-        weights[others, item] = np.linalg.solve(left, dense[:, others].T @ dense[:, item])
-    return weights
+        left = dense[:, others].T @ by_user @ dense[:, others] + np.diag(ridge[others])
+        weights[others, item] = np.linalg.solve(left, dense[:, others].T @ by_user @ dense[:, item])
+    return weights * common**-settings.popular_items
 
 
-@pytest.mark.parametrize("growth", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("extra", [(0, 0, 0), (0.5, 0, 0), (0, 0.5, 0), (0, 0, 0.1), (1, 1, 1)])
 @pytest.mark.parametrize("l2", [20.0, 1e-3])
 @pytest.mark.parametrize("block_bytes", [1, 1 << 20])
 def test_ease_is_a_regression_an_item(
-    monkeypatch: pytest.MonkeyPatch, l2: float, growth: float, block_bytes: int
+    monkeypatch: pytest.MonkeyPatch, l2: float, extra: tuple[float, float, float], block_bytes: int
 ) -> None:
     """In float32 and, for a small l2, in float64; whatever the blocks."""
     monkeypatch.setattr(linear, "BLOCK_BYTES", block_bytes)
-    found = fit_ease(TRAIN, l2, growth=growth).weights
+    settings = EaseSettings(l2, *extra)
+    found = fit_ease(TRAIN, settings).weights
     assert found.dtype == np.float32
     assert (found.diagonal() == 0).all()
-    expected = regressions(l2, growth)
+    expected = regressions(settings)
     np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
 
 
 def test_memory_is_as_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The peak is near the prediction, so what the prediction forbids would not have fitted."""
     data = make_interactions(300, 1200)
-    fit_ease(make_interactions(), 50.0)
+    fit_ease(make_interactions(), EaseSettings(50))
     monkeypatch.setattr(linear, "BLOCK_BYTES", 1 << 18)
     predicted = ease_bytes(1200)
     tracemalloc.start()
-    fit_ease(data, 50.0, memory_bytes=predicted)
+    fit_ease(data, EaseSettings(50), memory_bytes=predicted)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert 1200 * 1200 * 4 < peak < 1.1 * predicted
     with pytest.raises(NotEnoughMemoryError, match=r"1,200 items needs 0\.0 GB \(float32"):
-        fit_ease(data, 50.0, memory_bytes=predicted - 1)
+        fit_ease(data, EaseSettings(50), memory_bytes=predicted - 1)
     with pytest.raises(NotEnoughMemoryError, match=r"float64, since"):
-        fit_ease(data, 1e-6, memory_bytes=predicted)
+        fit_ease(data, EaseSettings(1e-6), memory_bytes=predicted)
     with pytest.raises(TeacherError, match="above 0"):
-        fit_ease(data, 0)
+        EaseSettings(0)
 
 
 def torch_module() -> Any:
@@ -79,14 +82,6 @@ def torch_module() -> Any:
     layer = torch.nn.Linear(50, 50, bias=False)
     layer.weight.data[:] = torch.from_numpy(B.T.copy())
     return torch.nn.Sequential(layer, torch.nn.Dropout(0.5))
-
-
-def implicit_neighbours() -> Any:
-    """Give implicit's cosine model; what it learned is what it must score."""
-    implicit = pytest.importorskip("implicit", reason="implicit is not installed")
-    model = implicit.nearest_neighbours.CosineRecommender(K=50)
-    model.fit(X, show_progress=False)
-    return model
 
 
 SOURCES = {
@@ -118,18 +113,21 @@ def test_users_reach_the_source_in_blocks(monkeypatch: pytest.MonkeyPatch) -> No
     assert (by_user == topk.recommend(ItemItem(B).scores, TRAIN, 10)).all()
 
 
+@pytest.mark.filterwarnings("default")
 def test_implicit_models() -> None:
-    """Neighbours and ALS of implicit answer from histories, ALS for users it fitted as it does itself; BPR by user."""
+    """Neighbours and ALS of implicit answer from histories as they do themselves, ALS also of users it never saw."""
     implicit = pytest.importorskip("implicit", reason="implicit is not installed: no oracle for its models")
-    neighbours = implicit_neighbours()
-    np.testing.assert_allclose(
-        as_item_scorer(neighbours, TRAIN).scores(X[:5]), (X[:5] @ neighbours.similarity).toarray(), rtol=1e-5
-    )
-    als = implicit.cpu.als.AlternatingLeastSquares(factors=8, random_state=0, num_threads=1)
-    als.fit(X, show_progress=False)
-    ids, scores = als.recommend(USERS[:5], X[:5], N=5, recalculate_user=True, filter_already_liked_items=False)
-    found = as_item_scorer(als, TRAIN).scores(X[:5])
-    np.testing.assert_allclose(np.take_along_axis(found, ids, axis=1), scores, rtol=1e-4)
+    matrix = pytest.importorskip("scipy.sparse").csr_matrix(X)
+    for model in (
+        implicit.nearest_neighbours.CosineRecommender(K=50),
+        implicit.cpu.als.AlternatingLeastSquares(factors=8, random_state=0, num_threads=1),
+    ):
+        model.fit(matrix[20:], show_progress=False)
+        ids, scores = model.recommend(
+            USERS[:5], matrix[:5], N=5, recalculate_user=True, filter_already_liked_items=False
+        )
+        found = as_item_scorer(model, TRAIN).scores(X[:5])
+        np.testing.assert_allclose(np.take_along_axis(found, ids, axis=1), scores, rtol=1e-4)
 
 
 def test_ensemble_standardises() -> None:
@@ -166,7 +164,7 @@ def test_ease_beats_popularity() -> None:
     split = splits.strong(make_interactions(400, 60, n_each=12), 0.2)
     lists = [
         topk.recommend(teacher.scores, split.histories, 5)
-        for teacher in (fit_ease(split.train, 20.0), Popularity(split.train.popularity))
+        for teacher in (fit_ease(split.train, EaseSettings(20)), Popularity(split.train.popularity))
     ]
     ease, popular = (topk.ndcg(one, split.test, 5).mean for one in lists)
     assert ease > 2 * popular
@@ -178,6 +176,6 @@ def test_known_figures_of_ml_1m(data_dir: Path) -> None:
     """EASE with l2 = 800 on UltraGCN's split of MovieLens-1M: Recall@20 .2761, NDCG@20 .2677."""
     folder = data_dir / "ml_1m_ultragcn"
     split = splits.given(*read_given(folder / "train.parquet", folder / "test.parquet"))
-    lists = topk.recommend(fit_ease(split.train, 800.0).scores, split.histories, 20)
+    lists = topk.recommend(fit_ease(split.train, EaseSettings(800)).scores, split.histories, 20)
     assert topk.recall(lists, split.test, 20).mean == pytest.approx(0.2761, abs=5e-5)
     assert topk.ndcg(lists, split.test, 20).mean == pytest.approx(0.2677, abs=5e-5)

@@ -1,8 +1,11 @@
 """EASE, the linear item-item autoencoder: a closed form, seconds of one core, and hard to beat.
 
-With X the users x items matrix and G = X'X, EASE is the matrix B of zero diagonal that minimises
+With X the users x items matrix, w_u the weight of a user and G = X' diag(w) X, EASE is the matrix B of zero diagonal
+that minimises
 
-    |X - X B|^2 + sum over items j of r_j * |B_j.|^2,        B_ij = -P_ij / P_jj,    P = (G + diag(r))^-1.
+    sum over users u of w_u |x_u - x_u B|^2 + sum over items j of r_j * |B_j.|^2,
+
+which is B_ij = -P_ij / P_jj with P = (G + diag(r))^-1.
 
 All of it happens in one n x n array: G is put there block by block, LAPACK's Cholesky factorisation (potrf) and inverse
 (potri) overwrite one triangle, the other one is copied from it, and the columns are scaled. So the memory is that array
@@ -15,7 +18,7 @@ References:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,6 +65,38 @@ class ItemItem:
         return np.asarray(histories @ self.weights, dtype=np.float32)
 
 
+@dataclass(frozen=True)
+class EaseSettings:
+    """What EASE is fitted with. The defaults but ``l2`` are Steck's EASE; each of the others is worth a try.
+
+    Attributes:
+        l2: regularisation of an item of average popularity, above 0.
+        growth: r_j = l2 * (users of item j / mean)^growth: 0 for all alike; 1 is what dropout of the input tends to.
+        long_histories: w_u = (items of user u / mean)^-long_histories: 0 for all alike; at 1 each user has about the
+            same say, however long the history.
+        popular_items: scores of item j are multiplied by (users of item j / mean)^-popular_items: above 0 it
+            recommends popular items less.
+
+    Raises:
+        TeacherError: ``l2`` is not above 0.
+    """
+
+    l2: float = 500.0
+    growth: float = 0.0
+    long_histories: float = 0.0
+    popular_items: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.l2 > 0:
+            msg = f"got l2 = {self.l2}; expected a number above 0, such as 500"
+            raise TeacherError(msg)
+
+    def __str__(self) -> str:
+        """Name the settings that differ from the defaults, and ``l2``."""
+        extra = "".join(f", {one.name}={value:g}" for one in fields(self)[1:] if (value := getattr(self, one.name)))
+        return f"EASE(l2={self.l2:g}{extra})"
+
+
 def ease_bytes(n_items: int, *, double: bool = False) -> int:
     """Tell the bytes that :func:`fit_ease` needs beside the interactions.
 
@@ -73,9 +108,7 @@ def ease_bytes(n_items: int, *, double: bool = False) -> int:
     return n_items * n_items * width + 2 * min(BLOCK_BYTES, n_items * n_items * width)
 
 
-def fit_ease(
-    train: Interactions, l2: float = 500.0, *, growth: float = 0.0, memory_bytes: int | None = None
-) -> ItemItem:
+def fit_ease(train: Interactions, settings: EaseSettings | None = None, *, memory_bytes: int | None = None) -> ItemItem:
     """Fit EASE.
 
     float32 is used where it keeps three digits: where (greatest row sum of G + r) / least r, a bound of the condition
@@ -83,8 +116,7 @@ def fit_ease(
 
     Args:
         train: the interactions.
-        l2: regularisation of an item of average popularity, above 0.
-        growth: r_j = l2 * (users of item j / mean)^growth; 0 is Steck's EASE, and 1 is its limit of dropout (EDLAE).
+        settings: how; default: Steck's EASE with l2 = 500.
         memory_bytes: what may be used; default: what the machine has available.
 
     Returns:
@@ -92,27 +124,29 @@ def fit_ease(
 
     Raises:
         NotEnoughMemoryError: the fit would need more; the message says how much.
-        TeacherError: ``l2`` is not above 0.
+        TeacherError: G + diag(r) is not positive definite as rounded.
     """
-    if not l2 > 0:
-        msg = f"got l2 = {l2}; expected a number above 0, such as 500"
-        raise TeacherError(msg)
-    counts = train.popularity.astype(np.float64)
-    ridge = l2 * (np.maximum(counts, 1) / max(counts.mean(), 1)) ** growth
-    # A row sum of G is, over the users of the item, the sum of their items.
+    settings = settings or EaseSettings()
+    sizes, counts = np.diff(train.indptr).astype(np.float64), train.popularity.astype(np.float64)
+    common = np.maximum(counts, 1) / max(counts.mean(), 1)
+    ridge = settings.l2 * common**settings.growth
     matrix = train.users_x_items()
-    row_sums = matrix.T @ np.diff(train.indptr).astype(np.float64)
+    matrix.data *= np.repeat(
+        (np.maximum(sizes, 1) / sizes.mean()) ** (-settings.long_histories / 2), np.diff(train.indptr)
+    )
+    # Bounds the row sums of G: over the users of an item, the sums of their weights x items.
+    row_sums = matrix.T @ (matrix @ np.ones(train.n_items))
     double = bool(((row_sums + ridge).max() / ridge.min()) > LARGEST_CONDITION)
     _check_memory(train.n_items, memory_bytes, double=double)
     weights = _gram(matrix, np.float64 if double else np.float32)
     weights[np.diag_indices_from(weights)] += ridge.astype(weights.dtype)
     _invert(weights)
     diagonal = weights.diagonal().copy()
+    scale = (-(common**-settings.popular_items) / diagonal).astype(weights.dtype)
     for rows in _blocks(weights):
-        weights[rows] /= -diagonal
+        weights[rows] *= scale
     np.fill_diagonal(weights, 0.0)
-    name = f"EASE(l2={l2:g}" + (f", growth={growth:g})" if growth else ")")
-    return ItemItem(weights.astype(np.float32, copy=False), name)
+    return ItemItem(weights.astype(np.float32, copy=False), str(settings))
 
 
 def _check_memory(n_items: int, memory_bytes: int | None, *, double: bool) -> None:
