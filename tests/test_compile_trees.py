@@ -15,7 +15,7 @@ from prunus.compiler_trees import compile_trees
 from prunus.engine.ensemble_rows import hard_rows
 from prunus.engine.scorer import RankScorer
 from prunus.errors import InfiniteValueError, NetworkError, ParityError, SchemaError, TeacherError
-from prunus.teacher.exact import TOLERANCE, ExactTeacher, prove_leaves
+from prunus.teacher.exact import REPAID, TOLERANCE, ExactTeacher, fastest, prove_leaves
 from prunus.teacher.trees import load_trees
 from teacher_models import CATEGORICAL, MODELS, N_FEATURES, X_TRAIN, Y_TRAIN, lightgbm_model, model, rows
 from test_engine_ensemble import stump, trees
@@ -228,8 +228,17 @@ def test_labels_of_the_engine_are_the_librarys(name: str, tmp_path: Path) -> Non
 def test_a_teacher_that_cannot_be_exact_stays_in_its_library(tmp_path: Path) -> None:
     """Linear leaves are refused by name."""
     (tmp_path / "m.txt").write_bytes(lightgbm_model(3, linear_tree=True).data)
+    linear = load_trees(tmp_path / "m.txt")
     with pytest.raises(TeacherError, match="linear models"):
-        ExactTeacher(load_trees(tmp_path / "m.txt"))
+        ExactTeacher(linear)
+    assert fastest(linear, 10 * REPAID) is linear
+
+
+def test_labels_are_made_by_our_engine_where_they_are_many(tmp_path: Path) -> None:
+    """A few documents do not repay the proof."""
+    teacher = load_trees(write(tmp_path, "lightgbm"))
+    assert fastest(teacher, REPAID - 1) is teacher
+    assert isinstance(fastest(teacher, REPAID), ExactTeacher)
 
 
 # ---- the command

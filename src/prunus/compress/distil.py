@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from prunus.compress.training import Progress, Trained, prepare, synthetic_docum
 from prunus.design import WIDEST, Architecture, Budget, halving, prices, propose
 from prunus.errors import BudgetImpossibleError, DataError, EmptyDataError, SchemaError, TeacherError
 from prunus.student.inputs import learn_inputs
+from prunus.teacher.exact import fastest
 from prunus.teacher.scores import ScoreTeacher
 from prunus.teacher.trees import TreeTeacher
 
@@ -188,7 +190,12 @@ def distil(
 
     keep = (lambda _, make: make()) if space is None else space.array
     progress.stage("teacher scores", 1.0)
-    train_scores = keep("teacher-train", lambda: teacher_scores(teacher, train))
+
+    @cache
+    def labeller() -> Teacher:  # made only where labels are not kept from an earlier run
+        return fastest(teacher, train.n_docs) if isinstance(teacher, TreeTeacher) else teacher
+
+    train_scores = keep("teacher-train", lambda: teacher_scores(labeller(), train))
     if train_scores.std() <= LEAST_SPREAD * max(1.0, abs(float(train_scores.mean()))):
         msg = (
             f"the teacher's scores of {train.source} are all about {train_scores.mean():.6g};"
@@ -198,7 +205,7 @@ def distil(
     progress.advance(0.5)
     no_synthetic = np.empty((0, train.n_features), np.float32)
     synthetic = no_synthetic if isinstance(teacher, ScoreTeacher) else synthetic_documents(teacher, train, recipe)
-    synthetic_scores = keep("teacher-synthetic", lambda: teacher.score(synthetic) if len(synthetic) else np.empty(0))
+    synthetic_scores = keep("teacher-synthetic", lambda: labeller().score(synthetic) if len(synthetic) else np.empty(0))
     progress.advance(1.0)
     lesson = prepare(inputs, train, train_scores, valid, synthetic, synthetic_scores)
     costs = Costs(budget, inputs, schema, price, latency, valid.X, space, WIDEST[recipe.effort])

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from prunus.compress.measure import measured_scorer_us
 from prunus.data.ranking import Schema
 from prunus.engine import file as model_file
-from prunus.errors import EnsembleError, TeacherError
+from prunus.engine.scorer import RankScorer
+from prunus.errors import EnsembleError, ParityError, TeacherError
+from prunus.teacher.exact import prove_leaves
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def exact_file(trees: TreeTeacher, space: Workspace) -> tuple[Path | None, str]:
-    """Write the same trees for our engine.
+    """Write the same trees for our engine, once they are proved to be the same.
 
     Returns:
         The model file and nothing; or None, and why our engine does not run these trees.
@@ -28,12 +30,13 @@ def exact_file(trees: TreeTeacher, space: Workspace) -> tuple[Path | None, str]:
     path = space.file(f"exact-{trees.n_trees}.prunus")
     if path.exists():
         return path, ""
-    try:
-        ensemble = trees.ensemble()
-    except (TeacherError, EnsembleError) as error:
-        return None, str(error)
     schema = Schema(trees.feature_names, (True,) * trees.n_features)
-    model_file.save(path, ensemble, schema, metadata={"teacher": trees.name})
+    try:
+        scorer = RankScorer(trees.ensemble(), schema, metadata={"teacher": trees.name})
+        prove_leaves(scorer, trees)
+    except (TeacherError, EnsembleError, ParityError) as error:
+        return None, str(error)
+    scorer.save(path)
     return path, ""
 
 

@@ -12,7 +12,7 @@ from prunus.data.ranking import Schema
 from prunus.engine.ensemble import Ensemble
 from prunus.engine.ensemble_rows import hard_rows
 from prunus.engine.scorer import RankScorer
-from prunus.errors import NetworkError, ParityError
+from prunus.errors import EnsembleError, NetworkError, ParityError, TeacherError
 from prunus.teacher.trees import TreeTeacher
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ LEAST_ROWS, MOST_ROWS = 1000, 10_000
 
 MOST_NUMBERS = 1 << 26
 """Numbers in the rows of a proof, beyond the fewest rows: 256 MB."""
+
+REPAID = 100_000
+"""Documents from which labels in bulk repay the proof, which the library scores up to MOST_ROWS rows for, and leaves."""
 
 CHUNK = 1000
 """Rows compared at a time, so that the memory for leaves stays small."""
@@ -88,6 +91,24 @@ class ExactTeacher(TreeTeacher):
         if self.library == "XGBoost" and np.isinf(rows).any():
             return super().score(rows, n_threads=n_threads)  # which says what is wrong
         return self._scorer.score(rows, n_threads=n_threads or os.cpu_count() or 1).astype(np.float64)
+
+
+def fastest(teacher: TreeTeacher, n_docs: int) -> TreeTeacher:
+    """Choose who scores many documents: our engine where it runs these trees and there is enough to score, else the library.
+
+    Args:
+        teacher: the ensemble in its library.
+        n_docs: documents that will be scored; up to :data:`REPAID` the library is as soon done as the proof.
+
+    Raises:
+        ParityError: a generated row reaches another leaf in our engine than in the library.
+    """
+    if n_docs < REPAID:
+        return teacher
+    try:
+        return ExactTeacher(teacher)
+    except (TeacherError, EnsembleError, NetworkError):
+        return teacher
 
 
 def prove_leaves(scorer: RankScorer, teacher: TreeTeacher, seed: int = 0) -> LeafParity:
