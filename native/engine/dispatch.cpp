@@ -14,6 +14,8 @@ std::vector<const Isa*> detect() {
         found.push_back(&avx512::isa);
     }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&avx2::isa);
+#elif defined(PRUNUS_ARM64)
+    found.push_back(&neon::isa);
 #endif
     found.push_back(&scalar::isa);
     return found;

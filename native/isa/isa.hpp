@@ -28,5 +28,8 @@ extern const Isa isa;
 namespace avx512vnni {
 extern const Isa isa;
 }
+namespace neon {
+extern const Isa isa;
+}
 
 }  // namespace prunus

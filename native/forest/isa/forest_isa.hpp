@@ -23,6 +23,9 @@ extern const ForestIsa isa;
 namespace avx512 {
 extern const ForestIsa isa;
 }
+namespace neon {
+extern const ForestIsa isa;
+}
 
 }  // namespace forest
 }  // namespace prunus
