@@ -20,12 +20,6 @@ namespace {
 template <class T>
 using Matrix = nb::ndarray<const T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
-const prunus::Isa& isa_named(const std::string& name) {
-    for (const prunus::Isa* isa : prunus::usable_isas())
-        if (name == isa->name) return *isa;
-    refuse("instruction set '" + name + "' is not in this build or not on this CPU");
-}
-
 uint32_t width(size_t n, const char* name) {
     if (n > (1u << 16)) refuse(std::to_string(n) + " " + name + "; expected at most 65536");
     return static_cast<uint32_t>(n);

@@ -9,6 +9,8 @@
 #include <string>
 #include <type_traits>
 
+#include "engine/dispatch.hpp"
+
 // A buffer of float32 or int32, C-contiguous and aligned, for the length of a call. Not nb::ndarray, whose import takes
 // 0.25 us an array (and memory): that is more than scoring a document does.
 template <class T>
@@ -58,4 +60,10 @@ const typename Array::Scalar* sized(const Array& array, size_t expected, const c
         refuse(std::string(name) + " has " + std::to_string(array.shape(0)) + " entries; expected " +
                std::to_string(expected));
     return array.data();
+}
+
+inline const prunus::Isa& isa_named(const std::string& name) {
+    for (const prunus::Isa* isa : prunus::usable_isas())
+        if (name == isa->name) return *isa;
+    refuse("instruction set '" + name + "' is not in this build or not on this CPU");
 }

@@ -17,19 +17,6 @@ using nb::literals::operator""_a;
 
 namespace {
 
-const prunus::forest::ForestIsa& isa_named(const std::string& name) {
-    for (const prunus::Isa* isa : prunus::usable_isas()) {
-        if (name != isa->name) continue;
-#ifdef PRUNUS_X86
-        // VNNI has nothing for trees.
-        if (name == "avx512" || name == "avx512vnni") return prunus::forest::avx512::isa;
-        if (name == "avx2") return prunus::forest::avx2::isa;
-#endif
-        return prunus::forest::scalar::isa;
-    }
-    refuse("instruction set '" + name + "' is not in this build or not on this CPU");
-}
-
 template <class Array>
 size_t steps(const Array& array, const char* name) {
     if (array.shape(0) < 1) refuse(std::string(name) + " is empty; expected one entry more than there are");
@@ -63,7 +50,7 @@ void build(prunus::forest::Forest* self, size_t n_features, double base, Vector<
     d.value = value.data();
     const std::string problem = prunus::forest::Forest::check(d);
     if (!problem.empty()) refuse(problem);
-    new (self) prunus::forest::Forest(d, isa_named(isa));
+    new (self) prunus::forest::Forest(d, prunus::forest_isa(isa_named(isa)));
 }
 
 void check_columns(const prunus::forest::Forest& self, const Floats& X) {

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine_networks import make_inputs, make_rows, names
-from int8_networks import dense_int8, exact_inputs, integer_layer, mixed_network, mixed_networks, one_score_of
+from int8_networks import (
+    dense_int8,
+    exact_inputs,
+    integer_layer,
+    mixed_network,
+    mixed_networks,
+    one_score_of,
+    score_and_slack,
+)
 from prunus import _native
 from prunus.engine import reference
 from prunus.engine.file import check_rows, load, save
@@ -294,32 +302,6 @@ def test_random_mixed_networks(network, n, seed):
     for isa in ISAS:
         got = RankScorer(network, names(network), isa=isa).score(X)
         assert (np.abs(got - expected) <= slack).all()
-
-
-def score_and_slack(network, X):
-    """Return the twin's scores, and how far others may lie: a byte may differ by one step where it is near a boundary.
-
-    The slack is carried forward through absolute weights: each activation is 1-Lipschitz, and a byte moves by a step
-    only if its real step lies within what its input may be off from a half integer.
-    """
-    h = reference.input_stage(network.inputs, X)
-    off = 2e-6 * np.maximum(1, np.abs(h))
-    for layer in network.layers:
-        if isinstance(layer, DenseInt8 | BlockInt8):
-            step = h.astype(np.float32) * np.float64(layer.input_scale) + layer.input_zero
-            moved = off * layer.input_scale + 1e-6 * np.abs(step)
-            distance = np.abs(step - np.floor(step) - 0.5)
-            bytes_off = np.where(distance <= moved, np.ceil(moved), 0) + np.floor(moved)
-            weight, scale = np.abs(layer.steps().astype(np.float64)), np.abs(layer.scale.astype(np.float64))
-            sums = reference.integer_sums(layer, h.astype(np.float32))
-            y = reference.fma(sums.astype(np.float32), layer.scale, layer.bias).astype(np.float64)
-            off = bytes_off @ weight.T * scale
-        else:
-            weight = layer.dense_weight().astype(np.float64)
-            y = h @ weight.T + layer.bias
-            off = off @ np.abs(weight).T + 2e-6 * (np.abs(h) @ np.abs(weight).T + np.abs(layer.bias) + 1)
-        h = reference.activate(y, layer.activation)
-    return h[:, 0].astype(np.float32), off[:, 0] + 1e-5 * np.maximum(1, np.abs(h[:, 0]))
 
 
 class TestFile:

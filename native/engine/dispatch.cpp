@@ -28,6 +28,17 @@ const std::vector<const Isa*>& usable_isas() {
     return found;
 }
 
+const forest::ForestIsa& forest_isa(const Isa& isa) {
+#ifdef PRUNUS_X86
+    // VNNI has nothing for trees.
+    if (&isa == &avx512vnni::isa || &isa == &avx512::isa) return forest::avx512::isa;
+    if (&isa == &avx2::isa) return forest::avx2::isa;
+#elif defined(PRUNUS_ARM64)
+    if (&isa == &neon::isa) return forest::neon::isa;
+#endif
+    return forest::scalar::isa;
+}
+
 bool halves_512() {
 #ifdef PRUNUS_X86
     __builtin_cpu_init();

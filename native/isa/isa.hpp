@@ -28,8 +28,13 @@ extern const Isa isa;
 namespace avx512vnni {
 extern const Isa isa;
 }
+
+}  // namespace prunus
+
+#ifdef PRUNUS_ARM64
+namespace prunus {
 namespace neon {
 extern const Isa isa;
 }
-
 }  // namespace prunus
+#endif

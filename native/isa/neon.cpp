@@ -12,9 +12,9 @@ namespace {
 // Bit patterns of floats that `split` works with: 2/3 begins the interval of 1 + f, and 2 starts the power 2^(1-e).
 constexpr int two_thirds = 0x3f2aaaab, two = 0x40000000, exponent_mask = static_cast<int>(0xff800000u);
 
-// A quad of int8 weights stays four bytes. No instruction of Armv8.0 multiplies unsigned bytes with signed ones, and the
-// product of two signed bytes leaves 16 bits at the third of a sum: so bytes become 32 bits when they are loaded, once
-// for all outputs (or documents) that share them, and a quad is four multiply-adds of whole vectors.
+// A quad of int8 weights stays four bytes. No instruction of Armv8.0 multiplies unsigned bytes with signed ones, and
+// the product of two signed bytes leaves 16 bits at the third of a sum: so bytes become 32 bits when they are loaded,
+// once for all outputs (or documents) that share them, and a quad is four multiply-adds of whole vectors.
 constexpr uint32_t int8_halves = 1;
 
 // Bytes of four documents: see x86_int8.inl, whose words and layout these are.

@@ -23,9 +23,16 @@ extern const ForestIsa isa;
 namespace avx512 {
 extern const ForestIsa isa;
 }
-namespace neon {
-extern const ForestIsa isa;
-}
 
 }  // namespace forest
 }  // namespace prunus
+
+#ifdef PRUNUS_ARM64
+namespace prunus {
+namespace forest {
+namespace neon {
+extern const ForestIsa isa;
+}
+}  // namespace forest
+}  // namespace prunus
+#endif

@@ -1,0 +1,312 @@
+"""Golden files: networks, ensembles, documents and what the NumPy twins make of them, for a runner without Python.
+
+A file is a row of arrays. Each is, in little-endian bytes and with nothing between: the length of its name, uint32; the
+name; its type, one of ``s`` (text), ``f`` (float32), ``d`` (float64), ``i`` (int32), ``b`` (int8), ``B`` (uint8); the
+number of its entries, uint32; the entries. An array ``case`` begins a case and an array ``layer`` a layer of it;
+``native/golden.cpp`` reads them.
+
+Scores carry their own slack: 0 where the arithmetic is exact, else what float32 may lose.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine_networks import ALL_KINDS, TABLE, make_network, make_rows, table_network
+from ensembles import ALL_MISSING, SHAPES, description, edge_rows, make_ensemble
+from int8_networks import dense_int8, exact_inputs, integer_layer, mixed_network, one_score_of, score_and_slack
+from prunus.engine import ensemble_reference, reference
+from prunus.engine.network import Activation, BlockInt8, Dense, DenseInt8, InputStage, Network, SlotKind, Sparse
+
+TYPES = {"float32": "f", "float64": "d", "int32": "i", "int8": "b", "uint8": "B"}
+
+EVERY_BATCH = (*range(1, 71), 150)
+SOME_BATCHES = (1, 2, 3, 4, 5, 8, 11, 12, 13, 15, 16, 17, 24, 31, 33, 48, 63, 64, 65, 70)
+TREE_BATCHES = (*EVERY_BATCH, 127, 128, 129, 255, 256, 257, 300)
+
+NETWORK_COLUMNS = {"feature": "i", "center": "f", "scale": "f", "lower": "f", "upper": "f", "fill": "f"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of a golden file.
+
+    Attributes:
+        name: unlike any other's.
+        kernel: what it is about.
+        arrays: name and array of each that belongs to the whole.
+        layers: the arrays of each layer; none for an ensemble.
+    """
+
+    name: str
+    kernel: str
+    arrays: dict[str, np.ndarray]
+    layers: tuple[dict[str, np.ndarray], ...] = ()
+
+
+def write(path, cases):
+    """Write a golden file."""
+    with path.open("wb") as file:
+        for case in cases:
+            put(file, "case", case.name)
+            put(file, "kernel", case.kernel)
+            for name, array in case.arrays.items():
+                put(file, name, array)
+            for layer in case.layers:
+                for name, array in layer.items():
+                    put(file, name, array)
+
+
+def put(file, name, values):
+    """Write one array, or a text."""
+    if isinstance(values, str):
+        kind, count, body = "s", len(values.encode()), values.encode()
+    else:
+        array = np.ascontiguousarray(values)
+        kind, count, body = TYPES[str(array.dtype)], array.size, array.astype(array.dtype.newbyteorder("<")).tobytes()
+    file.write(struct.pack("<I", len(name)) + name.encode() + kind.encode() + struct.pack("<I", count) + body)
+
+
+def layer_arrays(layer):
+    """Return the arrays of a layer, its kind, shape and activation first."""
+    kind = {Dense: 0, Sparse: 1, DenseInt8: 2, BlockInt8: 3}[type(layer)]
+    arrays = {"layer": np.int32([kind, layer.n_inputs, layer.n_outputs, layer.activation]), "bias": layer.bias}
+    if isinstance(layer, Sparse | BlockInt8):
+        indices = layer.indices if isinstance(layer, Sparse) else layer.blocks
+        arrays |= {"indptr": np.int32(layer.indptr), "indices": np.int32(indices)}
+    if isinstance(layer, DenseInt8 | BlockInt8):
+        arrays |= {"scale": layer.scale, "input": np.float32([layer.input_scale, layer.input_zero])}
+    return arrays | {"weight": layer.values if isinstance(layer, Sparse) else layer.weight}
+
+
+def network_case(name, kernel, network, X, expected, slack, *, missing=None, batches=EVERY_BATCH, bad=0):
+    """Make a case of a network; ``bad`` documents in turn get a value that a status tells of."""
+    allowed = np.zeros(network.n_features, bool) if missing is None else np.asarray(missing, bool)
+    inputs = network.inputs
+    arrays = {"features": np.int32([network.n_features]), "allow_missing": allowed.astype(np.uint8)}
+    arrays |= {"kind": inputs.kind.astype(np.uint8)}
+    arrays |= {column: getattr(inputs, column).astype(kind) for column, kind in NETWORK_COLUMNS.items()}
+    arrays |= {"X": X, "score": expected.astype(np.float32), "slack": np.broadcast_to(np.float32(slack), len(X))}
+    arrays |= {"batches": np.int32([n for n in batches if n <= len(X)])}
+    if bad:
+        arrays |= bad_values(network, X, allowed, bad)
+    return Case(name, kernel, arrays, tuple(layer_arrays(layer) for layer in network.layers))
+
+
+def bad_values(network, X, allowed, count):
+    """Return NaNs and infinities at random places of batches, with the status that each makes."""
+    rng = np.random.default_rng(count)
+    found = {"bad_batch": [], "bad_place": [], "bad_value": [], "bad_status": []}
+    for number in range(count):
+        n = (1, 3, 4, 9, 16, 33, 70)[number % 7]
+        place, value = int(rng.integers(n * network.n_features)), (np.nan, np.inf, -np.inf)[number % 3]
+        batch = X[:n].copy()
+        batch.reshape(-1)[place] = value
+        row = (n, place, value, reference.status(network, batch, allowed))
+        for column, entry in zip(found.values(), row, strict=True):
+            column.append(entry)
+    return {name: np.array(column, "f" if name == "bad_value" else "i") for name, column in found.items()}
+
+
+def near(expected, tolerance=1e-5):
+    """Return what float32 may lose: ten times less than what sameness asks for."""
+    return tolerance * np.maximum(1, np.abs(expected))
+
+
+def float_networks():
+    """Each network of the table: widths around a vector's, densities 0 to 1, empty rows; and with values missing."""
+    for name in TABLE:
+        network = table_network(name)
+        rng = np.random.default_rng(len(name))
+        dense = sum(isinstance(layer, Dense) for layer in network.layers)
+        kernel = "f32 dense" if dense == len(network.layers) else "f32 dense and sparse" if dense else "f32 sparse"
+        X = make_rows(rng, network, 150)
+        expected = reference.score(network, X)
+        yield network_case(name, kernel, network, X, expected, near(expected), bad=42)
+        missing = rng.random(network.n_features) < 0.7
+        X = make_rows(rng, network, 150, missing=missing)
+        expected = reference.score(network, X)
+        yield network_case(
+            f"{name}, values missing", kernel, network, X, expected, near(expected), missing=missing,
+            batches=SOME_BATCHES, bad=42,
+        )  # fmt: skip
+
+
+def one_slot(kind, activation=Activation.IDENTITY):
+    """Make a network whose score is one slot, unscaled."""
+    inputs = InputStage([0], [kind], [0], [1], [-1e38], [1e38], [0])
+    return Network(1, inputs, (Dense(np.ones((1, 1), np.float32), np.zeros(1, np.float32), activation),))
+
+
+def functions():
+    """The logarithm over all floats, the sigmoid over its range, and the input stage with slots of every kind."""
+    bits = np.arange(0, 0x7F800000, 9973 * 53, dtype=np.uint32).view(np.float32)
+    corners = np.float32([0, 1e-45, 1e-38, 1e-30, 1e-7, 0.5, 1, 2, 1e10, 2.0**126, 2.0**127, 3.4e38])
+    X = np.concatenate([bits, corners, -bits, -corners]).reshape(-1, 1)
+    network, batches = one_slot(SlotKind.LOG), (*SOME_BATCHES, len(X))
+    expected = reference.signed_log1p(X[:, 0].astype(np.float64))
+    slack = 5e-7 * np.abs(expected) + 1e-38
+    yield network_case("logarithm of every float", "signed log1p", network, X, expected, slack, batches=batches, bad=42)
+    X = np.concatenate([np.linspace(-100, 100, 4001), [-3e38, 3e38, -1e20, 1e20]]).astype(np.float32).reshape(-1, 1)
+    network, batches = one_slot(SlotKind.VALUE, Activation.SIGMOID), (*SOME_BATCHES, len(X))
+    yield network_case(
+        "sigmoid over its range", "sigmoid", network, X, reference.score(network, X), 5e-7, batches=batches
+    )
+    for n_features in (1, 3, 4, 5, 23, 75):
+        rng = np.random.default_rng(n_features)
+        network = make_network(rng, n_features, (9,), slots=n_features + 7, kinds=ALL_KINDS)
+        missing = np.arange(n_features) % 2 == 0
+        X = make_rows(rng, network, 150, missing=missing)
+        expected = reference.score(network, X)
+        yield network_case(
+            f"{n_features} features", "input stage", network, X, expected, near(expected), missing=missing, bad=210
+        )
+
+
+SIZES = (
+    (1, 1), (3, 2), (4, 4), (5, 3), (8, 15), (15, 16), (16, 17), (17, 5), (33, 31), (63, 8), (64, 33), (65, 64), (130, 9),
+)  # fmt: skip
+
+
+def kernel_of(layer):
+    """Name the kernel of an int8 layer."""
+    return "int8 dense" if isinstance(layer, DenseInt8) else "int8 blocks"
+
+
+def integers():
+    """Layers whose sums are handed on as they are, weighed with small whole numbers: every score is exact."""
+    for number, (n_inputs, n_outputs) in enumerate(SIZES):
+        for density in (0.0, 0.3, 1.0):
+            for block in (False, True):
+                rng = np.random.default_rng([number, block])
+                layer = integer_layer(rng, n_inputs, n_outputs, density, block=block, low=-7, high=7)
+                weigh = rng.choice(np.float32([-2, -1, 1, 2]), (1, n_outputs))
+                network = Network(
+                    n_inputs, exact_inputs(n_inputs),
+                    (layer, Dense(weigh, np.zeros(1, np.float32), Activation.IDENTITY)),
+                )  # fmt: skip
+                X = rng.integers(0, 256, (70, n_inputs)).astype(np.float32)
+                assert np.abs(layer.steps().astype(int)).sum() * 2 * 255 < 2**24
+                name = f"{n_inputs} to {n_outputs}, density {density}"
+                batches = EVERY_BATCH if number in (6, 8) else SOME_BATCHES
+                yield network_case(
+                    f"{name}, {kernel_of(layer)}", kernel_of(layer), network, X, reference.score(network, X), 0,
+                    batches=batches,
+                )  # fmt: skip
+    for n_inputs, sign, block in ((300, -1, True), (300, 1, False), (65536, 1, True), (65536, -1, False)):
+        layer = DenseInt8(np.full((2, n_inputs), 127 * sign, np.int8), np.ones(2), np.zeros(2), 1.0, 0.0, Activation.IDENTITY)  # fmt: skip
+        layer = BlockInt8.from_dense(layer) if block else layer
+        expected = np.full(3, np.float32(255 * 127 * sign * n_inputs) * np.float32(1.5))
+        yield network_case(
+            f"the largest sums over {n_inputs} inputs, {kernel_of(layer)}", kernel_of(layer), one_score_of((layer,), n_inputs),
+            np.full((3, n_inputs), 300, np.float32), expected, 0, batches=(1, 3),
+        )  # fmt: skip
+
+
+def bytes_of_floats():
+    """Rounding to bytes: halves, their neighbours, what lies beyond the ends, infinities and NaN that a layer makes."""
+    for scale, zero in ((1.0, 0.0), (0.5, 100.0), (37.7, 3.3), (2.0**-64, 0.0), (2.0**64, -7.0), (1.0, 2.0**20)):
+        layer = DenseInt8([[1]], [1.0], [0.0], scale, zero, Activation.IDENTITY)
+        middle = (np.arange(-2, 258) + 0.5 - zero) / scale
+        beside = [np.nextafter(np.float32(middle), np.float32(side)) for side in (-np.inf, np.inf)]
+        whole = (np.arange(-2, 258) - zero) / scale
+        far = np.array([0, 1e30, -1e30, 3e38, -3e38, 1e9, -1e9, 1e-45])
+        X = np.concatenate([middle, *beside, whole, far]).astype(np.float32).reshape(-1, 1)
+        network = Network(1, exact_inputs(1), (layer, Dense([[1.0]], [0.0], Activation.IDENTITY)))
+        expected = reference.quantize(layer, np.clip(X, -1e30, 1e30))[:, 0]
+        yield network_case(
+            f"bytes of scale {scale}, zero {zero}", "rounding to bytes", network, X, expected, 0,
+            batches=(*SOME_BATCHES, len(X)),
+        )  # fmt: skip
+    huge = np.float32(3e38)
+    weights = np.float32([[huge, huge, 0], [-huge, -huge, 0], [0, 0, 1]])
+    byte = DenseInt8(np.diag([1, 2, 4]), np.ones(3), np.zeros(3), 1.0, 0.0, Activation.IDENTITY)
+    of_nan = DenseInt8([[1]], [1.0], [7.0], 1.0, 9.0, Activation.IDENTITY)
+    for make, kernel in ((Dense, "f32 dense"), (Sparse.from_dense, "f32 sparse")):
+        first = make(weights, np.zeros(3, np.float32), Activation.IDENTITY)
+        second = make(np.float32([[1, 1, 0]]), np.zeros(1, np.float32), Activation.IDENTITY)
+        X = np.float32([[9, 9, 5]] * 70)
+        for name, layers, expected in (("infinity", (first, byte), 260), ("NaN", (first, second, of_nan), 7)):
+            yield network_case(
+                f"{name} of a layer, {kernel}", "rounding to bytes", one_score_of(layers, 3), X,
+                np.full(70, expected), 0, batches=SOME_BATCHES,
+            )  # fmt: skip
+
+
+def chains():
+    """Bytes handed from int8 layer to int8 layer, and networks of every kind of layer."""
+    exact = [Activation.IDENTITY, Activation.RELU, Activation.RELU6]
+    for activation in exact:
+        for scale, zero in ((0.3, 0.7), (42.5, 128.0), (1000.0, -3.0)):
+            rng = np.random.default_rng(int(scale) + activation)
+            layers = [dense_int8(rng, 24, 21, activation=activation, scale=9.0)]
+            for n_inputs, n_outputs, density in ((21, 35, 0.4), (35, 18, 1.0)):
+                layer = dense_int8(rng, n_inputs, n_outputs, density=density, activation=activation, scale=scale, zero=zero)  # fmt: skip
+                layers.append(BlockInt8.from_dense(layer) if density < 1 else layer)
+            layers.append(integer_layer(rng, 18, 9, 0.5, block=True, low=-7, high=7))
+            network = one_score_of(layers, 24)
+            X = rng.integers(0, 28, (70, 24)).astype(np.float32)
+            name = f"chain of {activation.name.lower()}, scale {scale}"
+            yield network_case(name, "int8 dense and blocks", network, X, reference.score(network, X), 0)
+    for number, kinds in enumerate(("sdbs", "Sbd", "dd", "bb", "dSsb", "bsdS", "sSdb")):
+        rng = np.random.default_rng(number)
+        widths = rng.integers(1, 70, len(kinds))
+        network = mixed_network(rng, int(rng.integers(1, 70)), widths, kinds, (0.0, 0.05, 0.3, 1.0)[number % 4])
+        X = make_rows(rng, network, 150)
+        expected, slack = score_and_slack(network, X)
+        yield network_case(f"mixed {kinds}", "f32 and int8", network, X, expected, slack, bad=42)
+
+
+def forest_case(name, ensemble, X, *, batches=TREE_BATCHES, leaf_batches=(1, 13, 14, 37, 64, 129)):
+    """Make a case of an ensemble; the whole of X is a batch too."""
+    leaves = ensemble_reference.leaves(ensemble, X)
+    exact = ensemble.base + ensemble.value[leaves + ensemble.leaf_start[:-1]].sum(axis=1)
+    arrays = {key: np.atleast_1d(value) for key, value in description(ensemble).items()}
+    arrays["n_features"] = arrays["n_features"].astype(np.int32)
+    arrays["base"] = arrays["base"].astype(np.float64)
+    arrays |= {"X": X, "score": exact.astype(np.float32), "slack": near(exact, 2e-5).astype(np.float32)}
+    arrays |= {"leaves": leaves}
+    for key, sizes in (("batches", batches), ("leaf_batches", leaf_batches)):
+        arrays[key] = np.int32([*(n for n in sizes if n < len(X)), len(X)])
+    return Case(name, "trees", arrays)
+
+
+def forests():
+    """Trees of every shape and size, thresholds hit exactly, missing values, categories, batches around a block."""
+    rng = np.random.default_rng(0)
+    few = (1, 5, 14, 40, 70)
+    for number, n_leaves in enumerate((1, 2, 3, 5, 31, 32, 33, 64, 65, 129, 255, 257, 1024, 1025)):
+        shape = SHAPES[number % len(SHAPES)]
+        ensemble = make_ensemble(rng, [n_leaves, 1, n_leaves], 7, shape=shape, missing=ALL_MISSING)
+        yield forest_case(f"{n_leaves} leaves, {shape}", ensemble, edge_rows(rng, ensemble, 150), batches=few)
+    ensemble = make_ensemble(rng, rng.integers(1, 65, 30), 11, missing=ALL_MISSING, categorical=0.1, scale=1e3)
+    yield forest_case("every batch", ensemble, edge_rows(rng, ensemble, 520))
+    for n_thresholds in (1, 2, 3, 7, 8, 15, 16, 17, 31, 64, 255, 256, 513):
+        pool = np.unique(rng.normal(size=2 * n_thresholds).astype(np.float32))[:n_thresholds]
+        ensemble = make_ensemble(rng, [64] * (n_thresholds // 40 + 1), 2, thresholds=pool, missing=ALL_MISSING)
+        cut = ensemble.threshold.copy()  # every threshold at least once, where there are nodes enough
+        cut[: min(len(pool), len(cut))] = pool[: len(cut)]
+        ensemble = type(ensemble)(**{**description(ensemble), "threshold": cut})
+        own = np.concatenate([pool, np.nextafter(pool, np.float32(9)), np.nextafter(pool, np.float32(-9)), [np.nan]])
+        X = np.stack([own, rng.permutation(own)], axis=1).astype(np.float32)
+        yield forest_case(f"{n_thresholds} thresholds", ensemble, np.concatenate([X] * (20 // len(X) + 1)), batches=few)
+    for n_features in (1, 2, 3, 4, 5, 9):
+        for missing in ALL_MISSING:
+            ensemble = make_ensemble(rng, [9] * 10, n_features, missing=[missing])
+            X = edge_rows(rng, ensemble, 70)
+            yield forest_case(f"missing {missing}, {n_features} features", ensemble, X, batches=few)
+    for largest_code in (0, 31, 500, 70_000):
+        ensemble = make_ensemble(rng, [20] * 9, 3, categorical=0.7, largest_code=largest_code)
+        yield forest_case(f"codes up to {largest_code}", ensemble, edge_rows(rng, ensemble, 150), batches=few)
+    for scale in (1e-30, 1e3):
+        ensemble = make_ensemble(rng, [16] * 300, 5, scale=scale)
+        yield forest_case(f"300 trees of scale {scale}", ensemble, edge_rows(rng, ensemble, 130), batches=(3,))
+
+
+def cases():
+    """Give every case."""
+    for make in (float_networks, functions, integers, bytes_of_floats, chains, forests):
+        yield from make()

@@ -1,0 +1,366 @@
+// Every kernel of this build, on every instruction set that this CPU has, against a golden file that the NumPy twin
+// wrote (tests/golden_files.py says how it looks). No Python in it, so that it runs where there is none.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "engine/dispatch.hpp"
+#include "engine/network.hpp"
+#include "forest/forest.hpp"
+
+namespace {
+
+using Leaves = std::vector<int32_t>;
+
+struct Array {
+    std::string text;
+    std::vector<float> floats;
+    std::vector<double> doubles;
+    std::vector<int32_t> ints;
+    std::vector<int8_t> steps;
+    std::vector<uint8_t> bytes;
+};
+
+class Arrays {
+  public:
+    Array& add(const std::string& name) { return arrays_[name]; }
+    const Array& operator[](const std::string& name) const {
+        const auto found = arrays_.find(name);
+        if (found == arrays_.end()) throw std::runtime_error("no array " + name);
+        return found->second;
+    }
+    bool has(const std::string& name) const { return arrays_.count(name) != 0; }
+
+  private:
+    std::map<std::string, Array> arrays_;
+};
+
+struct Case {
+    std::string name;
+    Arrays own;
+    std::vector<Arrays> layers;
+};
+
+class Reader {
+  public:
+    explicit Reader(const char* path) : in_(path, std::ios::binary) {
+        if (!in_) throw std::runtime_error(std::string("cannot open ") + path);
+    }
+
+    // The next case, or false at the end. An array "case" begins one, and an array "layer" each of its layers.
+    bool next(Case& one) {
+        one = Case{};
+        if (!begun_ && !head()) return false;
+        if (name_ != "case") throw std::runtime_error("a case begins with '" + name_ + "'");
+        Array title;
+        body(title);
+        one.name = title.text;
+        Arrays* into = &one.own;
+        while (head() && name_ != "case") {
+            if (name_ == "layer") into = &one.layers.emplace_back();
+            body(into->add(name_));
+        }
+        begun_ = !name_.empty();
+        return true;
+    }
+
+  private:
+    bool head() {
+        uint32_t size = 0;
+        name_.clear();
+        if (!in_.read(reinterpret_cast<char*>(&size), sizeof size)) return false;
+        name_.resize(size);
+        in_.read(&name_[0], size);
+        in_.read(&type_, 1);
+        in_.read(reinterpret_cast<char*>(&count_), sizeof count_);
+        return true;
+    }
+    void body(Array& to) {
+        switch (type_) {
+            case 's':
+                return fill(to.text);
+            case 'f':
+                return fill(to.floats);
+            case 'd':
+                return fill(to.doubles);
+            case 'i':
+                return fill(to.ints);
+            case 'b':
+                return fill(to.steps);
+            case 'B':
+                return fill(to.bytes);
+            default:
+                throw std::runtime_error("array " + name_ + " has the unknown type " + type_);
+        }
+    }
+    template <class Values>
+    void fill(Values& values) {
+        values.resize(count_);
+        in_.read(reinterpret_cast<char*>(values.data()), static_cast<std::streamsize>(count_ * sizeof(values[0])));
+        if (!in_) throw std::runtime_error("the file ends inside of array " + name_);
+    }
+
+    std::ifstream in_;
+    std::string name_;
+    char type_ = 0;
+    uint32_t count_ = 0;
+    bool begun_ = false;
+};
+
+// Memory whose last float stands before a page that ends the process when it is touched. Where a batch begins in it
+// depends on its size, so that rows stand at any address that a float may have.
+class Edge {
+  public:
+    explicit Edge(size_t floats) : page_(static_cast<size_t>(sysconf(_SC_PAGESIZE))) {
+        size_ = (floats * sizeof(float) + page_ - 1) / page_ * page_;
+        void* found = mmap(nullptr, size_ + page_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (found == MAP_FAILED) throw std::runtime_error("no memory");
+        memory_ = static_cast<char*>(found);
+        if (mprotect(memory_ + size_, page_, PROT_NONE) != 0) throw std::runtime_error("no guard page");
+    }
+    ~Edge() { munmap(memory_, size_ + page_); }
+    Edge(const Edge&) = delete;
+    Edge& operator=(const Edge&) = delete;
+    float* last(size_t floats) const { return reinterpret_cast<float*>(memory_ + size_) - floats; }
+
+  private:
+    size_t page_, size_;
+    char* memory_;
+};
+
+// What one case found on one instruction set: the first thing that is wrong, or nothing.
+class Found {
+  public:
+    Found(const Case& one, const char* isa)
+        : where_("case '" + one.name + "', kernel " + one.own["kernel"].text + ", set " + isa) {}
+    void wrong(const std::string& what) {
+        if (first_.empty()) first_ = where_ + ": " + what;
+    }
+    const std::string& first() const { return first_; }
+
+  private:
+    std::string where_, first_;
+};
+
+std::string place(size_t batch, size_t document) {
+    return "document " + std::to_string(document) + " of a batch of " + std::to_string(batch);
+}
+
+std::string number(double x) {
+    char text[40];
+    std::snprintf(text, sizeof text, "%.9g", x);
+    return text;
+}
+
+prunus::LayerDescription describe(const Arrays& arrays) {
+    prunus::LayerDescription d{};
+    const std::vector<int32_t>& shape = arrays["layer"].ints;  // kind, inputs, outputs, activation
+    d.sparse = shape.at(0) % 2 == 1;
+    d.int8 = shape.at(0) >= 2;
+    d.inputs = static_cast<uint32_t>(shape.at(1));
+    d.outputs = static_cast<uint32_t>(shape.at(2));
+    d.activation = static_cast<prunus::Activation>(shape.at(3));
+    d.bias = arrays["bias"].floats.data();
+    if (d.sparse) {
+        d.indptr = arrays["indptr"].ints.data();
+        d.indices = arrays["indices"].ints.data();
+        d.stored = arrays["indices"].ints.size();
+    }
+    if (d.int8) {
+        d.steps = arrays["weight"].steps.data();
+        d.scale = arrays["scale"].floats.data();
+        d.input_scale = arrays["input"].floats.at(0);
+        d.input_zero = arrays["input"].floats.at(1);
+    } else {
+        (d.sparse ? d.values : d.weight) = arrays["weight"].floats.data();
+    }
+    return d;
+}
+
+prunus::Description describe_network(const Case& one) {
+    prunus::Description d{};
+    const Arrays& own = one.own;
+    d.features = static_cast<uint32_t>(own["features"].ints.at(0));
+    d.allow_missing = own["allow_missing"].bytes.data();
+    d.slots = static_cast<uint32_t>(own["feature"].ints.size());
+    d.feature = own["feature"].ints.data();
+    d.kind = own["kind"].bytes.data();
+    d.center = own["center"].floats.data();
+    d.scale = own["scale"].floats.data();
+    d.lower = own["lower"].floats.data();
+    d.upper = own["upper"].floats.data();
+    d.fill = own["fill"].floats.data();
+    for (const Arrays& layer : one.layers) d.layers.push_back(describe(layer));
+    return d;
+}
+
+prunus::forest::Description describe_forest(const Arrays& own) {
+    prunus::forest::Description d{};
+    d.features = static_cast<uint32_t>(own["n_features"].ints.at(0));
+    d.base = own["base"].doubles.at(0);
+    d.trees = own["root"].ints.size();
+    d.nodes = own["feature"].ints.size();
+    d.leaves = own["value"].doubles.size();
+    d.sets = own["set_start"].ints.size() - 1;
+    d.codes = own["set_code"].ints.size();
+    d.node_start = own["node_start"].ints.data();
+    d.leaf_start = own["leaf_start"].ints.data();
+    d.root = own["root"].ints.data();
+    d.feature = own["feature"].ints.data();
+    d.threshold = own["threshold"].floats.data();
+    d.left = own["left"].ints.data();
+    d.right = own["right"].ints.data();
+    d.missing = own["missing"].bytes.data();
+    d.category = own["category"].ints.data();
+    d.set_start = own["set_start"].ints.data();
+    d.set_code = own["set_code"].ints.data();
+    d.value = own["value"].doubles.data();
+    return d;
+}
+
+// Scores of a batch, written between two numbers that must stay.
+template <class Model>
+int score(const Model& model, const float* X, size_t n, std::vector<float>& scores, Found& found) {
+    constexpr float untouched = 12345.5f;
+    const size_t shift = 1 + n % 4;
+    std::vector<float> room(n + shift + 1, untouched);
+    const int status = model.score(X, n, room.data() + shift, 1);
+    if (room[shift - 1] != untouched || room[shift + n] != untouched)
+        found.wrong("a batch of " + std::to_string(n) + " writes beside its scores");
+    scores.assign(room.begin() + static_cast<std::ptrdiff_t>(shift), room.end() - 1);
+    return status;
+}
+
+// Score every batch of the case; a document's score must lie within its slack of the twin's, and must have the same
+// bits in every batch. Returns the number of calls.
+template <class Model>
+size_t check_scores(const Case& one, const Model& model, std::vector<float>& first_scores, Found& found) {
+    const std::vector<float>&X = one.own["X"].floats, &expected = one.own["score"].floats,
+          &slack = one.own["slack"].floats;
+    const size_t features = model.features(), rows = expected.size();
+    const Edge edge(X.size());
+    std::vector<float> scores;
+    std::vector<bool> seen(rows, false);
+    first_scores.assign(rows, 0.0f);
+    for (const int32_t batch : one.own["batches"].ints) {
+        const size_t n = static_cast<size_t>(batch), first = 7 * n % (rows - n + 1);
+        float* at = edge.last(n * features);
+        std::memcpy(at, X.data() + first * features, n * features * sizeof(float));
+        if (score(model, at, n, scores, found) != prunus::status_ok)
+            found.wrong("a batch of " + std::to_string(n) + " has a status, and should have none");
+        for (size_t i = 0; i < n; ++i) {
+            const float want = expected[first + i];
+            // Written so that a NaN fails; two infinities are the same.
+            if (!(scores[i] == want || std::fabs(static_cast<double>(scores[i]) - want) <= slack[first + i]))
+                found.wrong(place(n, i) + " scores " + number(scores[i]) + "; expected " + number(want) + " +- " +
+                            number(slack[first + i]));
+            float& before = first_scores[first + i];
+            if (seen[first + i] && std::memcmp(&before, &scores[i], sizeof before) != 0)
+                found.wrong(place(n, i) + " scores " + number(scores[i]) + "; elsewhere " + number(before));
+            before = scores[i];
+            seen[first + i] = true;
+        }
+    }
+    return one.own["batches"].ints.size();
+}
+
+// One bad value at a time: the status must be what the twin says.
+size_t check_statuses(const Case& one, const prunus::Network& model, Found& found) {
+    if (!one.own.has("bad_value")) return 0;
+    const std::vector<float>&X = one.own["X"].floats, &value = one.own["bad_value"].floats;
+    const std::vector<int32_t>&batch = one.own["bad_batch"].ints, &place_of = one.own["bad_place"].ints,
+          &status = one.own["bad_status"].ints;
+    const Edge edge(X.size());
+    std::vector<float> scores;
+    for (size_t i = 0; i < value.size(); ++i) {
+        const size_t n = static_cast<size_t>(batch[i]), floats = n * model.features();
+        float* at = edge.last(floats);
+        std::memcpy(at, X.data(), floats * sizeof(float));
+        at[place_of[i]] = value[i];
+        const int got = score(model, at, n, scores, found);
+        if (got != status[i])
+            found.wrong("with " + number(value[i]) + " at " + std::to_string(place_of[i]) + ", a batch of " +
+                        std::to_string(n) + " has status " + std::to_string(got) + "; expected " +
+                        std::to_string(status[i]));
+    }
+    return value.size();
+}
+
+size_t check_leaves(const Case& one, const prunus::forest::Forest& model, Found& found) {
+    const std::vector<float>& X = one.own["X"].floats;
+    const std::vector<int32_t>& expected = one.own["leaves"].ints;
+    const size_t features = model.features(), trees = model.trees(), rows = X.size() / features;
+    for (const int32_t batch : one.own["leaf_batches"].ints) {
+        const size_t n = static_cast<size_t>(batch), first = 7 * n % (rows - n + 1);
+        Leaves got(n * trees, -7);
+        if (model.leaves(X.data() + first * features, n, got.data()) != prunus::status_ok)
+            found.wrong("a batch of " + std::to_string(n) + " finds no leaves");
+        for (size_t i = 0; i < got.size(); ++i)
+            if (got[i] != expected[first * trees + i])
+                found.wrong(place(n, i / trees) + " reaches leaf " + std::to_string(got[i]) + " of tree " +
+                            std::to_string(i % trees) + "; expected " + std::to_string(expected[first * trees + i]));
+    }
+    return one.own["leaf_batches"].ints.size();
+}
+
+size_t check_network(const Case& one, const prunus::Isa& isa, Found& found) {
+    const prunus::Description d = describe_network(one);
+    const std::string problem = prunus::Network::check(d);
+    if (!problem.empty()) throw std::runtime_error(one.name + ": " + problem);
+    const prunus::Network model(d, isa);
+    std::vector<float> scores;
+    return check_scores(one, model, scores, found) + check_statuses(one, model, found);
+}
+
+// `scores`: those of another instruction set, or empty. Sums of leaves are exact, so the bits are the same.
+size_t check_forest(const Case& one, const prunus::Isa& isa, std::vector<float>& scores, Found& found) {
+    const prunus::forest::Description d = describe_forest(one.own);
+    const std::string problem = prunus::forest::Forest::check(d);
+    if (!problem.empty()) throw std::runtime_error(one.name + ": " + problem);
+    const prunus::forest::Forest model(d, prunus::forest_isa(isa));
+    std::vector<float> own;
+    const size_t calls = check_scores(one, model, own, found) + check_leaves(one, model, found);
+    if (!scores.empty() && std::memcmp(scores.data(), own.data(), own.size() * sizeof(float)) != 0)
+        found.wrong("the scores have other bits than those of another set");
+    scores = own;
+    return calls;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    if (count != 2) {
+        std::fprintf(stderr, "got %d arguments; expected 1, a golden file\n", count - 1);
+        return 2;
+    }
+    size_t wrong = 0, cases = 0;
+    std::map<std::string, size_t> calls;
+    try {
+        Reader reader(arguments[1]);
+        for (Case one; reader.next(one); ++cases) {
+            std::vector<float> scores;
+            for (const prunus::Isa* isa : prunus::usable_isas()) {
+                Found found(one, isa->name);
+                calls[isa->name] +=
+                    one.layers.empty() ? check_forest(one, *isa, scores, found) : check_network(one, *isa, found);
+                if (found.first().empty()) continue;
+                std::fprintf(stderr, "%s\n", found.first().c_str());
+                ++wrong;
+            }
+        }
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "%s: %s\n", arguments[1], error.what());
+        return 2;
+    }
+    for (const auto& set : calls) std::printf("%s: %zu cases, %zu calls\n", set.first.c_str(), cases, set.second);
+    return wrong == 0 ? 0 : 1;
+}
