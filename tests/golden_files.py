@@ -206,6 +206,24 @@ def integers():
         )  # fmt: skip
 
 
+def one_rounding():
+    """Sums times a scale plus a bias are rounded once: outputs one at a time, unweighed, to the last bit."""
+    for number, block in enumerate((False, True)):
+        rng = np.random.default_rng(number)
+        layer = dense_int8(rng, 20, 18, density=0.6, activation=Activation.IDENTITY, scale=1.0)
+        layer = BlockInt8.from_dense(layer) if block else layer
+        X = rng.integers(0, 256, (300, 20)).astype(np.float32)
+        for output in (0, 5, 17):
+            pick = np.zeros((1, 18), np.float32)
+            pick[0, output] = 1
+            last = Dense(pick, np.zeros(1, np.float32), Activation.IDENTITY)
+            network = Network(20, exact_inputs(20), (layer, last))
+            yield network_case(
+                f"output {output} of {kernel_of(layer)}", kernel_of(layer), network, X, reference.score(network, X), 0,
+                batches=(*SOME_BATCHES, 300),
+            )  # fmt: skip
+
+
 def bytes_of_floats():
     """Rounding to bytes: halves, their neighbours, what lies beyond the ends, infinities and NaN that a layer makes."""
     for scale, zero in ((1.0, 0.0), (0.5, 100.0), (37.7, 3.3), (2.0**-64, 0.0), (2.0**64, -7.0), (1.0, 2.0**20)):
@@ -308,5 +326,5 @@ def forests():
 
 def cases():
     """Give every case."""
-    for make in (float_networks, functions, integers, bytes_of_floats, chains, forests):
+    for make in (float_networks, functions, integers, one_rounding, bytes_of_floats, chains, forests):
         yield from make()

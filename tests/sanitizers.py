@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-SOURCE = ROOT / "src" / "prunus"
+import native_builds
+
+SOURCE = native_builds.ROOT / "src" / "prunus"
 
 RUNTIMES = {"thread": "libtsan.so", "address": "libasan.so"}
 """What must be loaded before Python, which is not instrumented itself."""
@@ -53,17 +54,8 @@ def build(kind: str, folder: Path) -> Path:
         kind: a key of :data:`BUILDS`.
         folder: where the package is put together, for PYTHONPATH.
     """
-    for module in ("cmake", "ninja", "nanobind"):
-        pytest.importorskip(module, reason=f"{module} is not installed (extra 'dev')")
-    import ninja
-
     runtime(kind)
-    cmake, where = [sys.executable, "-m", "cmake"], ROOT / "build" / f"sanitize-{kind}"
-    configure = [*cmake, "-S", ROOT, "-B", where, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"]
-    configure += [f"-DCMAKE_MAKE_PROGRAM={ninja.BIN_DIR}/ninja", f"-DPython_EXECUTABLE={sys.executable}"]
-    for command in ([*configure, f"-DPRUNUS_SANITIZE={BUILDS[kind]}"], [*cmake, "--build", where]):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    where = native_builds.build(f"sanitize-{kind}", f"-DPRUNUS_SANITIZE={BUILDS[kind]}")
     package = folder / "prunus"
     package.mkdir()
     for entry in SOURCE.iterdir():

@@ -74,14 +74,17 @@ class Reader {
     }
 
   private:
+    // The head of the next array, or false where the file ends.
     bool head() {
         uint32_t size = 0;
         name_.clear();
-        if (!in_.read(reinterpret_cast<char*>(&size), sizeof size)) return false;
-        name_.resize(size);
-        in_.read(&name_[0], size);
+        if (in_.peek() == std::ifstream::traits_type::eof()) return false;
+        in_.read(reinterpret_cast<char*>(&size), sizeof size);
+        name_.resize(in_ ? size : 0);
+        in_.read(name_.data(), size);
         in_.read(&type_, 1);
         in_.read(reinterpret_cast<char*>(&count_), sizeof count_);
+        if (!in_) throw std::runtime_error("the file ends inside of the head of an array");
         return true;
     }
     void body(Array& to) {
