@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -12,10 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fuzz.target
+import golden_files
+import native_builds
 import sanitizers
 from fuzz import run
 from fuzz.mutate import Parts, make_checks_right, mutate
 from fuzz.seeds import seeds
+from prunus import _native
 from prunus.engine.file import load
 from prunus.engine.header import sign
 from prunus.errors import ModelFileError
@@ -184,3 +188,19 @@ def test_hostile_files_under_address_sanitizer(tmp_path):
     where, outcomes = done.stdout.splitlines()
     assert Path(where).parent == package / "prunus"
     assert int(outcomes) > 100
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_kernels_under_address_sanitizer(tmp_path):
+    """Every kernel of this machine gives the twins' numbers in the runner without Python: no report of ASan or UBSan."""
+    sanitizers.runtime("address")
+    cases = list(golden_files.cases())
+    golden_files.write(tmp_path / "golden", cases)
+    options = f"-DPRUNUS_SANITIZE={sanitizers.BUILDS['address']}"
+    runner = native_builds.build("sanitize-address", options, target="prunus_golden") / "prunus_golden"
+    done = subprocess.run([runner, tmp_path / "golden"], env={**os.environ, **sanitizers.OPTIONS["address"]}, capture_output=True, text=True, check=False)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {line.partition(",")[0] for line in done.stdout.splitlines()} == {
+        f"{isa}: {len(cases)} cases" for isa in _native.isas()
+    }
