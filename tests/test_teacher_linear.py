@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,8 @@ from prunus import topk
 from prunus.data import splits
 from prunus.data.interactions_reading import read_given
 from prunus.errors import NotEnoughMemoryError, TeacherError
-from prunus.teacher import linear
+from prunus.teacher import choose, linear
+from prunus.teacher.choose import Trial, choose_ease, most_popular
 from prunus.teacher.item_scores import Ensemble, ItemScorer, Popularity, as_item_scorer
 from prunus.teacher.linear import EaseSettings, ItemItem, ease_bytes, fit_ease
 
@@ -179,3 +181,20 @@ def test_known_figures_of_ml_1m(data_dir: Path) -> None:
     lists = topk.recommend(fit_ease(split.train, EaseSettings(800)).scores, split.histories, 20)
     assert topk.recall(lists, split.test, 20).mean == pytest.approx(0.2761, abs=5e-5)
     assert topk.ndcg(lists, split.test, 20).mean == pytest.approx(0.2677, abs=5e-5)
+
+
+def test_settings_are_chosen_on_a_tenth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best trial is first, each is tried once, l2 goes on while it helps, and a catalogue too large is cut."""
+    monkeypatch.setattr(choose, "MOST_ITEMS", 40)
+    data = make_interactions(300, 60, n_each=15)
+    told: list[Trial] = []
+    trials = choose_ease(data, 5, tell=told.append)
+    assert sorted(told, key=lambda one: -one.value) == trials
+    assert len({trial.settings for trial in trials}) == len(trials) >= 8
+    cut = most_popular(data, 40)
+    assert cut.popularity.sum() == np.sort(data.popularity)[::-1][:40].sum()
+    split = splits.random_by_user(cut, 0.1, 0)
+    lists = topk.recommend(fit_ease(split.train, trials[0].settings).scores, split.histories, 5)
+    assert topk.ndcg(lists, split.test, 5).mean == trials[0].value
+    kept = {trial.settings.l2: trial.value for trial in told if replace(trial.settings, l2=500.0) == choose.START}
+    assert trials[0].settings.l2 == max(kept, key=lambda one: kept[one])
