@@ -42,6 +42,7 @@ class TestTypes:
         [
             ({"weight": np.full((2, 5), -128, np.int8)}, "-128"),
             ({"weight": np.full((2, 5), 200)}, "does not fit int8"),
+            ({"weight": np.full((2, 5), np.nan)}, "does not fit int8"),
             ({"weight": np.ones(5, np.int8)}, "dimensions"),
             ({"weight": np.ones((3, 5), np.int8)}, "biases"),
             ({"scale": np.ones(3)}, "scales"),

@@ -37,7 +37,8 @@ def checked_array(value: NDArray[np.generic], dtype: type[Scalar], name: str, nd
     """
     array = np.ascontiguousarray(value)
     require(array.ndim == ndim, f"{name} has {array.ndim} dimensions; expected {ndim}")
-    cast = array.astype(dtype, copy=False)
+    with np.errstate(invalid="ignore", over="ignore"):  # what the type cannot hold is refused below, not warned of
+        cast = array.astype(dtype, copy=False)
     require(
         np.array_equal(cast, array, equal_nan=cast.dtype.kind == "f") or cast.dtype.kind == "f",
         f"{name} does not fit {dtype.__name__}",
