@@ -18,6 +18,9 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 # Two threads on matrices of a hundred numbers wait for each other more than they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# LightGBM takes all cores all the same: its threads wait asleep, not spinning, as other tests run beside.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # Plots are drawn without a screen.
 os.environ.setdefault("MPLBACKEND", "Agg")
 
