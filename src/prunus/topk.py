@@ -72,7 +72,12 @@ def top_k(scores: NDArray[np.floating[Any]], k: int) -> NDArray[np.int32]:
 
 
 def recommend(
-    score: Score, histories: Interactions, k: int, *, users: NDArray[np.int64] | None = None
+    score: Score,
+    histories: Interactions,
+    k: int,
+    *,
+    users: NDArray[np.int64] | None = None,
+    popular: NDArray[np.integer[Any]] | None = None,
 ) -> NDArray[np.int32]:
     """Rank all items for each user, those of the history left out.
 
@@ -81,6 +86,8 @@ def recommend(
         histories: one row a user.
         k: length of the lists.
         users: int64 [n_users], passed on to a ``score`` that knows users of the training data.
+        popular: [n_items], all items, the most popular first: the list of whoever has an empty history; default: these
+            are scored like the others.
 
     Returns:
         int32 [n_users, k], best first; -1 where no items are left.
@@ -100,6 +107,10 @@ def recommend(
             raise DataError(msg)
         scores[rows.nonzero()] = -np.inf
         lists[start : start + block] = top_k(scores, k)
+    if popular is not None:
+        first = np.full(k, -1, np.int32)
+        first[: min(k, len(popular))] = popular[:k]
+        lists[np.diff(histories.indptr) == 0] = first
     return lists
 
 

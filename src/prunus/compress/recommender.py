@@ -1,0 +1,332 @@
+"""The whole job of a recommender: split and budget in; model file, verdict and figures out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from prunus import __version__, topk
+from prunus.bench import machine
+from prunus.compress.recipe import Silent
+from prunus.compress.row_budget import POPULAR, RowBudget, fit, row_length
+from prunus.compress.workspace import Workspace, digest
+from prunus.distill.factors import FactorLoop, FactorSettings, TeacherLists, teacher_lists
+from prunus.engine import recommender_file
+from prunus.engine.disk import write_atomically
+from prunus.engine.recommender import SparseFactors, SparseRows
+from prunus.extras import need
+from prunus.prune.lottery import Lottery
+from prunus.prune.schedule import ExponentialSchedule
+from prunus.student.factors import Factors
+from prunus.teacher.choose import choose_ease
+from prunus.teacher.item_scores import Popularity
+from prunus.teacher.linear import EaseSettings, fit_ease
+from prunus.verdict import Verdict, compare, paired_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from prunus.compress.recommender_recipe import RecommenderRecipe
+    from prunus.compress.training import Progress
+    from prunus.data.interactions import Interactions
+    from prunus.data.splits import Split
+    from prunus.engine.recommender import Recommender
+    from prunus.engine.recommender_file import Sizes
+    from prunus.metrics import PerQuery
+    from prunus.teacher.item_scores import ItemScorer
+
+SHRINKING = 0.5
+"""Share of the epochs in which rows shrink; in the rest the ticket is trained as it is."""
+MOST_COLUMNS = 8192
+"""Items that softmaxes are taken over in training; of a larger catalogue, a sample."""
+ASKED_USERS = 50
+"""Test users whose lists tell one teacher from another."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave.
+
+    Attributes:
+        model: the student, as its file holds it.
+        verdict: of the paired test on the test part.
+        values: the run's figures, as written to result.json.
+    """
+
+    model: Recommender
+    verdict: Verdict
+    values: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as plain values."""
+        return self.values
+
+
+def compress_recommender(
+    split: Split,
+    *,
+    recipe: RecommenderRecipe,
+    out: Path,
+    teacher: ItemScorer | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Compress a recommender, stage after stage; what an earlier run finished is kept.
+
+    Nothing is chosen on the test part: it gives the verdict on the one student.
+
+    Args:
+        split: what to learn from, and users to test on.
+        recipe: settings.
+        out: directory of the results; made if it is not there.
+        teacher: the model to learn from; None for EASE fitted on the training part.
+        progress: told how far it is.
+
+    Raises:
+        BudgetImpossibleError: the budget does not buy one value an item.
+        NotEnoughMemoryError: EASE of the catalogue needs more memory than there is.
+        RecipeChangedError: the directory holds a run with other inputs or settings.
+        OutputError: a result cannot be written.
+    """
+    progress = progress or Silent()
+    torch.set_num_threads(recipe.threads)
+    budget = RowBudget.parse(recipe.budget, split.train.n_items)
+    length = row_length(budget, recipe.factors, recipe.bits)
+    space = Workspace(out)
+    parts = {"train": split.train, "histories": split.histories, "test": split.test}
+    inputs = {name: fingerprint(part) for name, part in parts.items()}
+    if teacher is not None:
+        asked = split.histories.take_users(np.arange(min(ASKED_USERS, split.histories.n_users)))
+        inputs["teacher"] = digest(teacher.name, lists_of(teacher, asked, split, recipe.k))
+    space.claim({"recipe": recipe.model_dump(), "inputs": inputs, "versions": {"prunus": __version__}})
+    with space.seconds("teacher"):
+        source = _Teacher(teacher, split, recipe, space, progress)
+        heads = source.heads()
+        of_teacher = space.array("teacher-test", lambda: lists_of(source.get(), split.histories, split, recipe.k))
+    with space.seconds("distil"):
+        loop = _train(split.train, heads, length, recipe, space, progress)
+    progress.stage("verdict", 1.0)
+    metadata = {
+        "made_by": f"prunus {__version__}",
+        "teacher": source.name,
+        "budget": recipe.budget,
+        "split": split.how,
+    }
+    model = _to_budget(loop.model, split.train, budget, metadata)
+    path = out / "recommender.prunus"
+    sizes = recommender_file.save(path, model, split.train.item_ids, metadata=metadata)
+    loaded = recommender_file.from_bytes(path.read_bytes(), str(path))[0]
+    of_student = topk.recommend(
+        scores_of(loaded), split.histories, recipe.k, popular=loaded.popular_order(loaded.n_items)
+    )
+    figures = _Figures(split, recipe.k)
+    verdict = compare(figures.ndcg(of_teacher), figures.ndcg(of_student), margin=recipe.margin)
+    values = _values(split, recipe, source, loop, model, sizes, path, figures, of_teacher, of_student, verdict, space)
+    write_atomically(out / "result.json", (json.dumps(values, indent=1) + "\n").encode())
+    return Result(loaded, verdict, values)
+
+
+def fingerprint(data: Interactions) -> str:
+    """Hash of users, items and their names."""
+    return digest(data.indptr, data.items, data.n_items, list(data.item_ids or ()))
+
+
+def lists_of(scorer: ItemScorer, histories: Interactions, split: Split, k: int) -> NDArray[np.int32]:
+    """Make a scorer's lists: users with an empty history get the most popular items of the training part.
+
+    Args:
+        scorer: gives the scores.
+        histories: one row a user, the first of those of ``split``.
+        split: where they come from; a scorer that knows training users is told who they are where test users are such.
+        k: length of the lists.
+    """
+    known = np.arange(histories.n_users) if split.histories is split.train else None
+    popular = np.argsort(-split.train.popularity, kind="stable")
+    return topk.recommend(scorer.scores, histories, k, users=known, popular=popular)
+
+
+def scores_of(model: Recommender) -> Callable[[Any], NDArray[np.float32]]:
+    """Return a function of histories (scipy CSR) that scores all items, by matrix products."""
+    sparse = need("scipy.sparse", extra="io")
+
+    def matrix(rows: SparseRows | NDArray[np.float32]) -> Any:  # noqa: ANN401 - scipy or NumPy
+        if not isinstance(rows, SparseRows):
+            return rows
+        return sparse.csr_array((rows.value, rows.factor, rows.indptr), shape=(rows.n_rows, rows.n_factors))
+
+    decode, encode = matrix(model.decode), None if model.encode is None else matrix(model.encode)
+
+    def score(histories: Any) -> NDArray[np.float32]:  # noqa: ANN401 - scipy
+        scaled = histories if model.encode_scale is None else histories.multiply(model.encode_scale[None, :]).tocsr()
+        profiles = scaled if encode is None else scaled @ encode
+        scores = profiles @ decode.T
+        dense = np.asarray(scores.toarray() if sparse.issparse(scores) else scores, dtype=np.float32)
+        return dense if model.bias is None else dense + model.bias
+
+    return score
+
+
+class _Teacher:
+    """The teacher, fitted only where something is asked of it that an earlier run did not keep."""
+
+    def __init__(
+        self, given: ItemScorer | None, split: Split, recipe: RecommenderRecipe, space: Workspace, progress: Progress
+    ) -> None:
+        self._scorer, self._split, self._recipe, self._space, self._progress = given, split, recipe, space, progress
+        self.trials: list[dict[str, Any]] = []
+        self.settings = None if given is not None else recipe.teacher or self._chosen()
+        self.name = given.name if given is not None else str(self.settings)
+
+    def _chosen(self) -> EaseSettings:
+        self._progress.stage("choose the teacher's settings", 1.0)
+        self.trials = self._space.json(
+            "teacher",
+            lambda: [
+                {"settings": asdict(one.settings), "value": one.value}
+                for one in choose_ease(self._split.train, self._recipe.k, seed=self._recipe.seed)
+            ],
+        )
+        return EaseSettings(**self.trials[0]["settings"])
+
+    def get(self) -> ItemScorer:
+        if self._scorer is None:
+            self._progress.stage("fit the teacher", 1.0)
+            self._scorer = fit_ease(self._split.train, self.settings)
+        return self._scorer
+
+    def heads(self) -> TeacherLists:
+        """The teacher's lists for the training users."""
+        train, names = self._split.train, ("heads", "head-scores")
+        files = [self._space.file(f"{name}.npy") for name in names]
+        if not all(file.exists() for file in files):
+            users = np.arange(train.n_users)
+            # A table of scores is asked by user: the blocks come in their order.
+            blocks = iter(range(0, train.n_users, 512))
+            scorer = self.get()
+
+            def score(histories: Any) -> NDArray[np.float32]:  # noqa: ANN401 - scipy
+                start = next(blocks)
+                return scorer.scores(histories, users[start : start + 512])
+
+            found = teacher_lists(score, train, self._recipe.lists)
+            self._space.array(names[0], lambda: found.items)
+            self._space.array(names[1], lambda: found.scores)
+        return TeacherLists(*(self._space.array(name, lambda: np.empty(0)) for name in names))
+
+
+def _train(
+    train: Interactions,
+    heads: TeacherLists,
+    length: int,
+    recipe: RecommenderRecipe,
+    space: Workspace,
+    progress: Progress,
+) -> FactorLoop:
+    """Train a ticket: rows shrink epoch after epoch to their length, and go on at it."""
+    model = Factors(train.n_items, recipe.factors, seed=recipe.seed, bits=recipe.bits)
+    columns = MOST_COLUMNS if train.n_items > MOST_COLUMNS else 0
+    settings = FactorSettings(epochs=recipe.epochs, columns=columns, seed=recipe.seed)
+    progress.stage(f"distil into {length} values an item", recipe.epochs)
+
+    def on_epoch(loop: FactorLoop) -> dict[str, float]:
+        progress.advance(loop.epoch)
+        return {}
+
+    loop = FactorLoop(model, train, heads, settings, on_epoch=on_epoch, checkpoint=space.file("student.pt"))
+    end = max(round(SHRINKING * loop.total_steps), 1)
+    loop.pruner = Lottery(
+        {"weight": model.weight},
+        ExponentialSchedule(0, end, loop.steps_per_epoch),
+        length / recipe.factors,
+        masks={"weight": model.mask},
+    )
+    loop.run()
+    return loop
+
+
+def _to_budget(student: Factors, train: Interactions, budget: RowBudget, metadata: dict[str, Any]) -> SparseFactors:
+    popular = np.argsort(-train.popularity, kind="stable")[:POPULAR].astype(np.int32)
+    if float(student.step) == 0:
+        student.calibrate()
+    model = student.factors(popular)
+    assert isinstance(model, SparseFactors)
+    return fit(model, budget, metadata)
+
+
+class _Figures:
+    """Metrics over the test part."""
+
+    def __init__(self, split: Split, k: int) -> None:
+        self._test, self._k = split.test, k
+
+    def ndcg(self, lists: NDArray[np.int32]) -> PerQuery:
+        return topk.ndcg(lists, self._test, self._k)
+
+    def of(self, lists: NDArray[np.int32]) -> dict[str, float]:
+        table = {"ndcg": topk.ndcg, "recall": topk.recall, "hr": topk.hit_rate, "mrr": topk.mrr}
+        return {f"{name}@{self._k}": metric(lists, self._test, self._k).mean for name, metric in table.items()}
+
+
+def _values(
+    split: Split,
+    recipe: RecommenderRecipe,
+    source: _Teacher,
+    loop: FactorLoop,
+    model: SparseFactors,
+    sizes: Sizes,
+    path: Path,
+    figures: _Figures,
+    of_teacher: NDArray[np.int32],
+    of_student: NDArray[np.int32],
+    verdict: Verdict,
+    space: Workspace,
+) -> dict[str, Any]:
+    popular = lists_of(Popularity(split.train.popularity), split.histories, split, recipe.k)
+    metric = f"ndcg@{recipe.k}"
+    rows = []
+    for role, name, lists in (
+        ("teacher", source.name, of_teacher),
+        ("student", f"{model.nonzeros / model.n_items:.3g} values an item", of_student),
+        ("popularity", "popularity", popular),
+    ):
+        difference, lower, upper = paired_interval(figures.ndcg(of_teacher), figures.ndcg(lists))
+        row = {"role": role, "name": name, **figures.of(lists), "chosen": role == "student"}
+        rows.append(row if role == "teacher" else row | {"difference": difference, "lower": lower, "upper": upper})
+    student = {
+        "name": rows[1]["name"],
+        **figures.of(of_student),
+        "bytes_per_item": sizes.bytes_per_item,
+        "file_bytes": sizes.file,
+        "id_map_bytes": sizes.id_map,
+        "nonzeros": model.nonzeros,
+    }
+    return {
+        "kind": "recommender",
+        "metric": metric,
+        "convention": str(figures.ndcg(of_student)),
+        "split": split.how,
+        "data": {
+            "items": split.train.n_items,
+            "train": {"users": split.train.n_users, "interactions": split.train.nnz},
+            "test": {"users": split.n_test_users, "interactions": split.test.nnz},
+            "cold_users": int(
+                np.count_nonzero((np.diff(split.histories.indptr) == 0) & (np.diff(split.test.indptr) > 0))
+            ),
+            "left_out": split.train.left_out,
+        },
+        "teacher": {"name": source.name, **figures.of(of_teacher), "trials": source.trials},
+        "student": student,
+        "verdict": verdict.to_json(),
+        "files": {"model": str(path)},
+        "rows": [rows[0], rows[1] | student, rows[2]],
+        "training": {"history": loop.history},
+        "machine": machine.describe(),
+        "recipe": recipe.model_dump(mode="json"),
+        "seconds": space.spent(),
+    }

@@ -1,0 +1,38 @@
+"""The recipe of a recommender's compression: every choice, so that the same recipe repeats the run."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from prunus.teacher.linear import EaseSettings  # noqa: TC001 - pydantic reads it at run time
+
+
+class RecommenderRecipe(BaseModel):
+    """What a recommender's student is made by. Unknown keys are refused.
+
+    Attributes:
+        budget: as typed: ``128B`` (an item), ``400KB`` (the file).
+        teacher: settings of EASE; None chooses them on a tenth of the training part. A teacher that was given has none.
+        factors: width of an item's row before pruning.
+        bits: of a value in the file, 2 to 8.
+        epochs: passes over the training users.
+        lists: items of the teacher's list that the student learns, for each user.
+        k: places of the metrics.
+        margin: what the student may lose, as a share of the teacher's mean nDCG.
+        seed: everything random follows from it.
+        threads: of training.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    budget: str
+    teacher: EaseSettings | None = None
+    # docs/distillation.md says what these were chosen by.
+    factors: int = Field(default=512, ge=2)
+    bits: int = Field(default=4, ge=2, le=8)
+    epochs: int = Field(default=60, ge=1)
+    lists: int = Field(default=100, ge=1)
+    k: int = Field(default=20, ge=1)
+    margin: float = Field(default=0.01, gt=0)
+    seed: int = 0
+    threads: int = Field(default=1, ge=1)

@@ -1,0 +1,164 @@
+"""The whole job of a recommender on generated interactions: it keeps its budget, resumes, repeats, refuses what changed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from interactions_world import make_interactions
+from prunus import topk
+from prunus.compress import recommender as job
+from prunus.compress.recommender import compress_recommender, scores_of
+from prunus.compress.recommender_recipe import RecommenderRecipe
+from prunus.compress.row_budget import RowBudget, fit, row_length
+from prunus.data import splits
+from prunus.engine import recommender_file
+from prunus.engine import recommender_reference as reference
+from prunus.engine.levels import quantise_model
+from prunus.engine.recommender import DenseFactors, SparseFactors, SparseRows
+from prunus.errors import BudgetError, BudgetImpossibleError, RecipeChangedError
+from prunus.teacher.item_scores import as_item_scorer
+from prunus.teacher.linear import EaseSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DATA = make_interactions(400, 150, n_each=14)
+SPLIT = splits.strong(DATA, 0.2)
+RECIPE = RecommenderRecipe(
+    budget="40B", teacher=EaseSettings(20), factors=48, epochs=8, lists=20, k=5, threads=1, margin=0.5
+)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Compress once."""
+    out = tmp_path_factory.mktemp("recommender")
+    return out, compress_recommender(SPLIT, recipe=RECIPE, out=out).to_json()
+
+
+def test_result(done: tuple[Path, dict[str, Any]]) -> None:
+    """The file keeps the budget and makes the lists of the table, by the slow twin; the promised keys are there."""
+    out, values = done
+    path = out / "recommender.prunus"
+    assert values == json.loads((out / "result.json").read_text())
+    student = values["student"]
+    assert {"ndcg@5", "recall@5"} <= values["teacher"].keys() & student.keys()
+    assert student["file_bytes"] == path.stat().st_size
+    assert student["bytes_per_item"] == (student["file_bytes"] - student["id_map_bytes"]) / DATA.n_items <= 40
+    model, ids, metadata = recommender_file.from_bytes(path.read_bytes(), "it")
+    assert ids == DATA.item_ids
+    assert metadata["teacher"] == "EASE(l2=20)"
+    seen = SPLIT.histories.users_x_items().toarray() > 0
+    lists = reference.top_k(reference.score(model, SPLIT.histories.indptr, SPLIT.histories.items), ~seen, 5)[0]
+    assert student["ndcg@5"] == pytest.approx(topk.ndcg(lists, SPLIT.test, 5).mean, abs=1e-3)
+    assert values["verdict"]["queries"] == SPLIT.n_test_users
+    by_role = {row["role"]: row["ndcg@5"] for row in values["rows"]}
+    assert by_role["student"] > 1.5 * by_role["popularity"]
+
+
+def test_done_is_kept_and_changes_are_refused(
+    done: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second run fits no teacher and trains no epoch, and says the same; other data or settings are refused."""
+    out, values = done
+    monkeypatch.setattr(job, "fit_ease", lambda *_: pytest.fail("the teacher was fitted again"))
+    monkeypatch.setattr(job.FactorLoop, "_run_epoch", lambda *_: pytest.fail("an epoch was trained again"))
+    again = compress_recommender(SPLIT, recipe=RECIPE, out=out).to_json()
+    assert {**again, "seconds": 0, "machine": 0} == {**values, "seconds": 0, "machine": 0}
+    with pytest.raises(RecipeChangedError, match=r"recipe\.budget"):
+        compress_recommender(SPLIT, recipe=RECIPE.model_copy(update={"budget": "30B"}), out=out)
+    with pytest.raises(RecipeChangedError, match=r"inputs\.train"):
+        compress_recommender(splits.strong(DATA, 0.2, seed=1), recipe=RECIPE, out=out)
+
+
+def test_interrupted_run_ends_the_same(
+    done: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after some epochs and run again, it writes the same bytes."""
+    with monkeypatch.context() as patch:
+        ran = job.FactorLoop._run_epoch
+
+        def killed(loop: Any) -> float:
+            if loop.epoch == 5:
+                raise KeyboardInterrupt
+            return ran(loop)
+
+        patch.setattr(job.FactorLoop, "_run_epoch", killed)
+        with pytest.raises(KeyboardInterrupt):
+            compress_recommender(SPLIT, recipe=RECIPE, out=tmp_path)
+    compress_recommender(SPLIT, recipe=RECIPE, out=tmp_path)
+    name = "recommender.prunus"
+    assert (tmp_path / name).read_bytes() == (done[0] / name).read_bytes()
+
+
+def test_a_given_teacher_by_user(tmp_path: Path) -> None:
+    """A matrix of scores teaches on a split that keeps its users; who has no history gets the popular items."""
+    assert DATA.times is not None
+    late = replace(DATA, times=np.where(DATA.user_of < 20, 10_000, DATA.times))
+    split = splits.by_time(late, 0.2)
+    assert (np.diff(split.histories.indptr) == 0).any()
+    weights = np.random.default_rng(0).normal(size=(150, 150)).astype(np.float32)
+    scores = split.train.users_x_items() @ (weights + weights.T)
+    teacher = as_item_scorer(scores, split.train)
+    values = compress_recommender(
+        split, recipe=RECIPE.model_copy(update={"epochs": 2, "teacher": None}), out=tmp_path, teacher=teacher
+    ).to_json()
+    assert values["data"]["cold_users"] > 0
+    assert values["teacher"]["name"] == "a matrix of scores"
+    assert values["teacher"]["trials"] == []
+
+
+@pytest.mark.parametrize("kind", ["tied", "apart", "item-item", "dense"])
+def test_scores_are_those_of_the_twin(kind: str) -> None:
+    """Matrix products give what the slow twin does."""
+    rng = np.random.default_rng(0)
+    rows = [(rng.normal(size=(150, n)) * (rng.random((150, n)) < 0.3)).astype(np.float32) for n in (8, 8, 150)]
+    extra: dict[str, Any] = {
+        "bias": rng.random(150).astype(np.float32),
+        "encode_scale": rng.random(150).astype(np.float32),
+    }
+    model = {
+        "tied": lambda: SparseFactors(SparseRows.from_dense(rows[0])),
+        "apart": lambda: SparseFactors(SparseRows.from_dense(rows[0]), SparseRows.from_dense(rows[1]), **extra),
+        "item-item": lambda: SparseFactors(SparseRows.from_dense(rows[2]), item_item=True),
+        "dense": lambda: DenseFactors(rows[0], rows[1], **extra),
+    }[kind]()
+    some = DATA.take_users(np.arange(9))
+    expected = reference.score(model, some.indptr, some.items)
+    np.testing.assert_allclose(scores_of(model)(some.users_x_items()), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("budget", ["12B", "3KB"])
+def test_cut_to_budget(budget: str) -> None:
+    """What is too large is cut to just under its budget, the smallest values first, one an item at least."""
+    rng = np.random.default_rng(1)
+    drawn = np.sort(rng.normal(size=(150, 48)).astype(np.float32), axis=1)
+    model = quantise_model(SparseFactors(SparseRows.from_dense(drawn)), 4)
+    assert isinstance(model, SparseFactors)
+    bound = RowBudget.parse(budget, 150)
+    small = fit(model, bound, {"by": "test"})
+    assert 0.9 * bound.n_bytes < recommender_file.packed_bytes(small, metadata={"by": "test"}) <= bound.n_bytes
+    assert small.decode.lengths.min() >= 1
+    assert np.abs(small.decode.value).mean() > np.abs(model.decode.value).mean()
+    length = row_length(bound, 48, 4)
+    assert 1 <= length < 48
+    assert fit(small, RowBudget.parse("1MB", 150), {}) is small
+
+
+@pytest.mark.parametrize("text", ["128", "-3B", "0B", "0.5us", "3GB"])
+def test_budgets_that_cannot_be_read(text: str) -> None:
+    """A budget has one form."""
+    with pytest.raises(BudgetError, match="expected bytes an item"):
+        RowBudget.parse(text, 10)
+
+
+def test_a_budget_below_one_value() -> None:
+    """Less than one value an item is refused with the nearest budget that works."""
+    with pytest.raises(BudgetImpossibleError, match="one value an item takes") as caught:
+        row_length(RowBudget.parse("1B", 150), 48, 4)
+    assert row_length(RowBudget.parse(caught.value.nearest, 150), 48, 4) >= 1
