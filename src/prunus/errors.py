@@ -77,6 +77,10 @@ class ModuleError(PrunusError, ValueError):
     """A torch module has no such layer, or cannot be distilled or pruned as was asked."""
 
 
+class TrainingError(PrunusError, ArithmeticError):
+    """A training ran away: its loss is no finite number."""
+
+
 class ParityError(PrunusError, ValueError):
     """A compiled model does not score as the model it came from; nothing was written."""
 

@@ -35,6 +35,10 @@ POOLS: Final[tuple[Callable[..., Tensor], ...]] = (
 """Averages over a grid of positions, by its number of axes less one."""
 
 
+TINY: Final = 1e-12
+"""Length below which a map is not divided by it: a layer that gives zeros attends to nothing."""
+
+
 class MapKind(StrEnum):
     """What is compared between two layers; see the module's text."""
 
@@ -105,13 +109,18 @@ def spatial_map(feature: Tensor, size: Sequence[int] | None = None) -> Tensor:
     References:
         Zagoruyko and Komodakis, ICLR 2017, "Paying More Attention to Attention", arXiv 1612.03928.
     """
+    return functional.normalize(_squares(feature, size), dim=1)
+
+
+def _squares(feature: Tensor, size: Sequence[int] | None = None) -> Tensor:
+    """Spatial maps before they are divided by their length."""
     squares = feature.square().mean(dim=1, keepdim=True)
     if size is not None and tuple(size) != tuple(squares.shape[2:]):
         if not 1 <= len(size) <= 3 or len(size) != squares.ndim - 2:
             msg = f"got positions {list(squares.shape[2:])} and {list(size)}; expected as many axes: compare by similarity"
             raise ModuleError(msg)
         squares = POOLS[len(size) - 1](squares, list(size))
-    return functional.normalize(squares.flatten(1), dim=1)
+    return squares.flatten(1)
 
 
 def similarity_map(feature: Tensor) -> Tensor:
@@ -126,8 +135,13 @@ def similarity_map(feature: Tensor) -> Tensor:
     References:
         Tung and Mori, ICCV 2019, "Similarity-Preserving Knowledge Distillation", arXiv 1907.09682, equations 1 and 2.
     """
+    return functional.normalize(_products(feature), dim=1)
+
+
+def _products(feature: Tensor) -> Tensor:
+    """Similarity maps before they are divided by their length."""
     flat = feature.flatten(1)
-    return functional.normalize(flat @ flat.T, dim=1)
+    return flat @ flat.T
 
 
 def map_kind(features: Sequence[Tensor]) -> MapKind:
@@ -137,21 +151,36 @@ def map_kind(features: Sequence[Tensor]) -> MapKind:
     return MapKind.SPATIAL if several and len(axes) == 1 and axes <= {3, 4, 5} else MapKind.SIMILARITY
 
 
-def map_distance(student: Tensor, teacher: Tensor, kind: MapKind) -> Tensor:
-    """Mean squared difference of two layers' maps for each example.
+def map_distances(student: Sequence[Tensor], teacher: Sequence[Tensor], kind: MapKind) -> Tensor:
+    """Mean squared difference of the maps of each student layer and each teacher layer, for each example.
 
     Args:
-        student: float [n, channels, ...]; its spatial map is pooled to the teacher's positions.
-        teacher: float [n, channels, ...].
+        student: features, float [n, channels, ...]; their spatial maps are pooled to each teacher layer's positions.
+        teacher: features.
         kind: of the maps.
 
     Returns:
-        float [n].
+        float [n, n_teacher, n_student].
     """
     if kind is MapKind.SIMILARITY:
-        return (similarity_map(student) - similarity_map(teacher)).square().mean(dim=1)
-    size = teacher.shape[2:]
-    return (spatial_map(student, size) - spatial_map(teacher)).square().mean(dim=1)
+        ours = [_with_length(_products(f)) for f in student]
+        rows = [[_mean_square(own, shown) for own in ours] for shown in (_with_length(_products(f)) for f in teacher)]
+    else:
+        rows = [
+            [_mean_square(_with_length(_squares(s, t.shape[2:])), _with_length(_squares(t))) for s in student]
+            for t in teacher
+        ]
+    return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
+
+
+def _with_length(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Give float [n, p] with the length of each row, float [n]."""
+    return maps, torch.sqrt(torch.clamp(maps.square().sum(dim=1), min=TINY**2))
+
+
+def _mean_square(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
+    """Mean over p of (a_p / |a| - b_p / |b|)^2 = (2 - 2 cos) / p, without the divided arrays; float [n]."""
+    return (2.0 - 2.0 * (a[0] * b[0]).sum(dim=1) / (a[1] * b[1])) / a[0].shape[1]
 
 
 def attention_transfer_loss(
@@ -169,7 +198,7 @@ def attention_transfer_loss(
         mean of squares that their published code has in place of the norm.
     """
     kind = kind or map_kind([*student, *teacher])
-    return torch.stack([map_distance(s, t, kind).mean() for s, t in zip(student, teacher, strict=True)]).sum()
+    return torch.stack([map_distances([s], [t], kind).mean() for s, t in zip(student, teacher, strict=True)]).sum()
 
 
 def soft_target_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -270,10 +299,7 @@ class AttentionDistillation(nn.Module):
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         """Return the loss, a scalar; arguments as in :meth:`attention`."""
         weight = self.attention(student, teacher)
-        distance = torch.stack(
-            [torch.stack([map_distance(s, t, self.kind) for s in student], dim=1) for t in teacher], dim=1
-        )
-        return (weight * distance).sum(dim=(1, 2)).mean()
+        return (weight * map_distances(student, teacher, self.kind)).sum(dim=(1, 2)).mean()
 
 
 def _means(feature: Tensor) -> Tensor:
