@@ -262,7 +262,10 @@ class _Training:
     def _new_optimizer(self) -> torch.optim.Optimizer:
         own = [] if self.attention is None else list(self.attention.parameters())
         recipe = self.recipe
-        groups = [{"params": list(self.student.parameters())}, {"params": own, "weight_decay": ATTENTION_DECAY}]
+        groups: list[dict[str, Any]] = [
+            {"params": list(self.student.parameters())},
+            {"params": own, "weight_decay": ATTENTION_DECAY},
+        ]
         return torch.optim.SGD(
             groups,
             lr=recipe.learning_rate,
