@@ -6,13 +6,13 @@ import io
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from prunus.distill.lists import cosine_loss, head_loss
+from prunus.distill.lists import cosine_loss, head_loss, softmax_loss
 from prunus.engine.disk import write_atomically
 from prunus.errors import RecipeChangedError
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from prunus.data.interactions import Interactions
     from prunus.student.factors import Factors
+    from prunus.teacher.item_scores import ItemScorer
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,12 @@ class TeacherLists:
     scores: NDArray[np.float32]
 
 
-def teacher_lists(
-    score: Callable[[Any], NDArray[np.float32]], histories: Interactions, k: int, *, block: int = 512
-) -> TeacherLists:
+def teacher_lists(teacher: ItemScorer, histories: Interactions, k: int, *, block: int = 512) -> TeacherLists:
     """Ask a teacher for the head of each user's list.
 
     Args:
-        score: histories as a scipy CSR matrix [n, n_items] in, scores float32 [n, n_items] out.
-        histories: of the users to ask for.
+        teacher: any source of scores.
+        histories: of the users of the training data.
         k: items a list; at most all.
         block: users asked for at once, which bounds the memory: block x n_items x 4 bytes, twice.
     """
@@ -55,7 +54,8 @@ def teacher_lists(
     scores = np.empty((histories.n_users, k), np.float32)
     for start in range(0, histories.n_users, block):
         part = matrix[start : start + block]
-        found = np.array(score(part), np.float32)
+        users = np.arange(start, start + part.shape[0])
+        found = np.array(teacher.scores(part, users), np.float32)
         found[np.repeat(np.arange(part.shape[0]), np.diff(part.indptr)), part.indices] = -np.inf
         best, order = torch.from_numpy(found).topk(k, dim=1)
         items[start : start + block], scores[start : start + block] = order.numpy(), best.numpy()
@@ -73,11 +73,13 @@ class FactorSettings:
         fall_from: share of the schedule after which the rate falls, a half cosine down to 2 %.
         cycle: epochs of one run of the rate's schedule where a pruner sets it back; 0 for all.
         data: weight of the histories' own loss, see :func:`~prunus.distill.lists.cosine_loss`.
-        teacher: weight of the loss to the teacher's lists, see :func:`~prunus.distill.lists.head_loss`.
+        teacher: weight of the loss to the teacher's lists.
+        among: what the student's softmax is over: the head of the teacher's list (:func:`~prunus.distill.lists.softmax_loss`),
+            or all unseen items (:func:`~prunus.distill.lists.head_loss`).
         temperature: of the softmax over the teacher's scores.
         round_from: share of the steps after which factors stand on levels; 1 for never.
-        columns: items that softmaxes are taken over, the heads of the batch and others drawn evenly; 0 for the whole
-            catalogue.
+        columns: items that a batch is scored on: the heads of its lists, and others drawn evenly up to so many; 0 for
+            the whole catalogue.
         seed: of the order of users and of drawn items.
     """
 
@@ -88,7 +90,8 @@ class FactorSettings:
     cycle: int = 0
     data: float = 1.0
     teacher: float = 1.0
-    temperature: float = 1 / 60
+    among: Literal["head", "catalogue"] = "head"
+    temperature: float = 0.05
     round_from: float = 0.8
     columns: int = 0
     seed: int = 0
@@ -127,6 +130,7 @@ class FactorLoop:
         settings: FactorSettings,
         *,
         pruner: Pruner | None = None,
+        on_round: Callable[[Factors], None] | None = None,
         on_epoch: Callable[[FactorLoop], dict[str, float]] | None = None,
         checkpoint: Path | None = None,
     ) -> None:
@@ -138,11 +142,13 @@ class FactorLoop:
             lists: of the teacher for the same users; None to learn from the histories alone.
             settings: how.
             pruner: called after each step.
+            on_round: called once the factors stand on levels.
             on_epoch: called after each epoch; what it gives is kept in its record.
             checkpoint: file that the state is kept in after each epoch; where it exists the loop goes on from it.
         """
         self.model, self.lists, self.settings = model, lists, settings
-        self.pruner, self.on_epoch, self.checkpoint = pruner, on_epoch, checkpoint
+        self.pruner, self.checkpoint = pruner, checkpoint
+        self.on_round, self.on_epoch = on_round, on_epoch
         self.indptr, self.items = histories.indptr, histories.items.astype(np.int64)
         self.users = np.flatnonzero(np.diff(self.indptr))
         self.optimizer = torch.optim.NAdam(model.parameters(), lr=settings.learning_rate)
@@ -189,6 +195,8 @@ class FactorLoop:
         for start in range(0, len(order), self.settings.batch_users):
             if self.step == round(self.settings.round_from * self.total_steps):
                 self.model.calibrate()
+                if self.on_round is not None:
+                    self.on_round(self.model)
             for group in self.optimizer.param_groups:
                 group["lr"] = self._learning_rate()
             loss = self._loss(order[start : start + self.settings.batch_users], rng)
@@ -216,17 +224,18 @@ class FactorLoop:
             whole = scores.square().sum(1) if columns is None else (profiles @ (rows.T @ rows) * profiles).sum(1)
             loss = settings.data * _own_loss(profiles, whole, torch.from_numpy(sizes).float())
         if settings.teacher and self.lists is not None:
-            at = torch.from_numpy(place[items])
-            seen = torch.zeros(scores.shape, dtype=torch.bool)
-            seen[user[at >= 0], at[at >= 0]] = True
-            loss = loss + settings.teacher * head_loss(
-                scores * model.log_sharpness.exp(),
-                torch.from_numpy(place[self.lists.items[users]]),
-                torch.from_numpy(self.lists.scores[users]),
-                seen,
-                temperature=settings.temperature,
-                expected=expected,
-            )
+            sharp = scores * model.log_sharpness.exp()
+            head = torch.from_numpy(place[self.lists.items[users]])
+            teacher = torch.from_numpy(self.lists.scores[users])
+            if settings.among == "head":
+                gone = torch.isneginf(teacher)
+                of_teacher = softmax_loss(sharp.gather(1, head), teacher, gone, temperature=settings.temperature)
+            else:
+                at = torch.from_numpy(place[items])
+                seen = torch.zeros(scores.shape, dtype=torch.bool)
+                seen[user[at >= 0], at[at >= 0]] = True
+                of_teacher = head_loss(sharp, head, teacher, seen, temperature=settings.temperature, expected=expected)
+            loss = loss + settings.teacher * of_teacher
         return loss
 
     def _columns(

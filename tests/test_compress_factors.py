@@ -1,0 +1,64 @@
+"""Students to a budget of bytes: what is written fits, is near the budget, and is what was trained."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from prunus.compress.factors import TicketPlan, train_factors  # noqa: E402
+from prunus.data.interactions import Interactions  # noqa: E402
+from prunus.distill.factors import FactorSettings, teacher_lists  # noqa: E402
+from prunus.engine.recommender import DenseFactors  # noqa: E402
+from prunus.engine.recommender_file import packed_bytes  # noqa: E402
+from prunus.errors import BudgetImpossibleError  # noqa: E402
+from prunus.teacher.item_scores import Popularity  # noqa: E402
+
+N_USERS, N_ITEMS = 100, 600
+SETTINGS = FactorSettings(epochs=3, batch_users=64)
+
+
+def histories() -> Interactions:
+    """Draw users who take about ten items each."""
+    rng = np.random.default_rng(0)
+    taken = rng.random((N_USERS, N_ITEMS)) < 10 / N_ITEMS
+    taken[:, 0] = True
+    return Interactions(np.r_[0, np.cumsum(taken.sum(axis=1))], np.nonzero(taken)[1].astype(np.int32), N_ITEMS)
+
+
+@pytest.mark.parametrize(("budget", "reset", "bits"), [(14, "none", 3), (20, "first", 8), (17, "late", 4)])
+def test_fits_the_budget_and_uses_it(budget: int, reset: str, bits: int) -> None:
+    """The packed student takes no more than its bytes, and nearly all of them."""
+    data = histories()
+    plan = TicketPlan(reset=reset, late=1, every=2, prune_until=0.7)  # type: ignore[arg-type]
+    student = train_factors(
+        data,
+        teacher_lists(Popularity(data.popularity), data, 20),
+        budget,
+        n_factors=64,
+        bits=bits,
+        settings=dataclasses.replace(SETTINGS, epochs=4, batch_users=50),
+        plan=plan,
+        metadata={"note": "x" * 50},
+    )
+    spent = packed_bytes(student.model, metadata={"note": "x" * 50}) / N_ITEMS
+    assert 0.9 * budget <= spent <= budget
+
+
+def test_a_large_budget_gives_dense_factors() -> None:
+    """Where every value fits nothing is pruned."""
+    student = train_factors(histories(), None, 100, n_factors=16, bits=8, settings=SETTINGS)
+    assert isinstance(student.model, DenseFactors)
+    assert packed_bytes(student.model) / N_ITEMS <= 100
+
+
+def test_a_tiny_budget_names_the_least() -> None:
+    """One value an item and the file around it set the least budget, and that one works."""
+    with pytest.raises(BudgetImpossibleError, match="too small for one value an item") as caught:
+        train_factors(histories(), None, 1.0, n_factors=64, settings=SETTINGS)
+    least = float(caught.value.nearest.removesuffix("B"))
+    student = train_factors(histories(), None, least, n_factors=64, settings=SETTINGS)
+    assert packed_bytes(student.model) / N_ITEMS <= least
