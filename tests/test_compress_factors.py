@@ -10,9 +10,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from prunus.compress.factors import TicketPlan, train_factors  # noqa: E402
+from prunus.compress.row_budget import RowBudget  # noqa: E402
 from prunus.data.interactions import Interactions  # noqa: E402
 from prunus.distill.factors import FactorSettings, teacher_lists  # noqa: E402
-from prunus.engine.recommender import DenseFactors  # noqa: E402
 from prunus.engine.recommender_file import packed_bytes  # noqa: E402
 from prunus.errors import BudgetImpossibleError  # noqa: E402
 from prunus.teacher.item_scores import Popularity  # noqa: E402
@@ -37,7 +37,7 @@ def test_fits_the_budget_and_uses_it(budget: int, reset: str, bits: int) -> None
     student = train_factors(
         data,
         teacher_lists(Popularity(data.popularity), data, 20),
-        budget,
+        RowBudget(budget * N_ITEMS, N_ITEMS),
         n_factors=64,
         bits=bits,
         settings=dataclasses.replace(SETTINGS, epochs=4, batch_users=50),
@@ -48,17 +48,8 @@ def test_fits_the_budget_and_uses_it(budget: int, reset: str, bits: int) -> None
     assert 0.9 * budget <= spent <= budget
 
 
-def test_a_large_budget_gives_dense_factors() -> None:
-    """Where every value fits nothing is pruned."""
-    student = train_factors(histories(), None, 100, n_factors=16, bits=8, settings=SETTINGS)
-    assert isinstance(student.model, DenseFactors)
-    assert packed_bytes(student.model) / N_ITEMS <= 100
-
-
 def test_a_tiny_budget_names_the_least() -> None:
-    """One value an item and the file around it set the least budget, and that one works."""
-    with pytest.raises(BudgetImpossibleError, match="too small for one value an item") as caught:
-        train_factors(histories(), None, 1.0, n_factors=64, settings=SETTINGS)
-    least = float(caught.value.nearest.removesuffix("B"))
-    student = train_factors(histories(), None, least, n_factors=64, settings=SETTINGS)
-    assert packed_bytes(student.model) / N_ITEMS <= least
+    """One value an item and the file around it set the least budget."""
+    with pytest.raises(BudgetImpossibleError, match="one value an item takes") as caught:
+        train_factors(histories(), None, RowBudget(N_ITEMS, N_ITEMS), n_factors=64, settings=SETTINGS)
+    assert float(caught.value.nearest.removesuffix("B")) > 1

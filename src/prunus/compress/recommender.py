@@ -205,16 +205,7 @@ class _Teacher:
         train, names = self._split.train, ("heads", "head-scores")
         files = [self._space.file(f"{name}.npy") for name in names]
         if not all(file.exists() for file in files):
-            users = np.arange(train.n_users)
-            # A table of scores is asked by user: the blocks come in their order.
-            blocks = iter(range(0, train.n_users, 512))
-            scorer = self.get()
-
-            def score(histories: Any) -> NDArray[np.float32]:  # noqa: ANN401 - scipy
-                start = next(blocks)
-                return scorer.scores(histories, users[start : start + 512])
-
-            found = teacher_lists(score, train, self._recipe.lists)
+            found = teacher_lists(self.get(), train, self._recipe.lists)
             self._space.array(names[0], lambda: found.items)
             self._space.array(names[1], lambda: found.scores)
         return TeacherLists(*(self._space.array(name, lambda: np.empty(0)) for name in names))
