@@ -23,6 +23,7 @@ VERBS = (
     "rank compress",
     "rank calibrate",
     "rank design",
+    "recommend compress",
     "score",
     "evaluate",
     "bench",
@@ -56,9 +57,9 @@ def test_the_table_of_verbs_is_whole() -> None:
     from prunus.cli.app import app
 
     top = typer.main.get_command(app)
-    found = {name for name in top.commands if name != "rank"} | {
-        f"rank {name}" for name in top.commands["rank"].commands
-    }
+    groups = {"rank", "recommend"}
+    found = set(top.commands) - groups
+    found |= {f"{group} {name}" for group in groups for name in top.commands[group].commands}
     assert found == set(VERBS)
 
 

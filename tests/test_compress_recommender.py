@@ -12,14 +12,14 @@ import pytest
 from interactions_world import make_interactions
 from prunus import topk
 from prunus.compress import recommender as job
-from prunus.compress.recommender import compress_recommender, scores_of
+from prunus.compress.recommender import compress_recommender
 from prunus.compress.recommender_recipe import RecommenderRecipe
 from prunus.compress.row_budget import RowBudget, fit, row_length
 from prunus.data import splits
 from prunus.engine import recommender_file
 from prunus.engine import recommender_reference as reference
 from prunus.engine.levels import quantise_model
-from prunus.engine.recommender import DenseFactors, SparseFactors, SparseRows
+from prunus.engine.recommender import SparseFactors, SparseRows
 from prunus.errors import BudgetError, BudgetImpossibleError, RecipeChangedError
 from prunus.teacher.item_scores import as_item_scorer
 from prunus.teacher.linear import EaseSettings
@@ -111,26 +111,6 @@ def test_a_given_teacher_by_user(tmp_path: Path) -> None:
     assert values["data"]["cold_users"] > 0
     assert values["teacher"]["name"] == "a matrix of scores"
     assert values["teacher"]["trials"] == []
-
-
-@pytest.mark.parametrize("kind", ["tied", "apart", "item-item", "dense"])
-def test_scores_are_those_of_the_twin(kind: str) -> None:
-    """Matrix products give what the slow twin does."""
-    rng = np.random.default_rng(0)
-    rows = [(rng.normal(size=(150, n)) * (rng.random((150, n)) < 0.3)).astype(np.float32) for n in (8, 8, 150)]
-    extra: dict[str, Any] = {
-        "bias": rng.random(150).astype(np.float32),
-        "encode_scale": rng.random(150).astype(np.float32),
-    }
-    model = {
-        "tied": lambda: SparseFactors(SparseRows.from_dense(rows[0])),
-        "apart": lambda: SparseFactors(SparseRows.from_dense(rows[0]), SparseRows.from_dense(rows[1]), **extra),
-        "item-item": lambda: SparseFactors(SparseRows.from_dense(rows[2]), item_item=True),
-        "dense": lambda: DenseFactors(rows[0], rows[1], **extra),
-    }[kind]()
-    some = DATA.take_users(np.arange(9))
-    expected = reference.score(model, some.indptr, some.items)
-    np.testing.assert_allclose(scores_of(model)(some.users_x_items()), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("budget", ["12B", "3KB"])

@@ -117,14 +117,16 @@ def test_text_ids_keep_their_zeros(tmp_path: Path) -> None:
 
 def test_unknown_items() -> None:
     """Items that a model does not know are left out and counted, or an error, by choice; the user stays."""
-    model = Interactions([0, 2], [0, 1], 2, item_ids=("x", "y"))
+    names = ("x", "y")
     table = pl.DataFrame({"user": [1, 1, 2], "item": ["y", "z", "z"]})
-    data = read_interactions(table, like=model)
-    assert data.item_ids == model.item_ids
+    data = read_interactions(table, catalogue=names)
+    assert data.item_ids == names
     assert [data.history(u).tolist() for u in range(data.n_users)] == [[1], []]
     assert data.left_out == {"with an item that the model does not know": 2}
+    numbered = read_given(table.with_columns(item=pl.lit("1")), table.with_columns(item=pl.lit("5")), catalogue=2)
+    assert [(part.nnz, part.n_items, part.item_ids) for part in numbered] == [(2, 2, None), (0, 2, None)]
     with pytest.raises(UnknownItemError, match=r"2 rows name 1 items .*'z'"):
-        read_interactions(table, like=model, unknown="error")
+        read_interactions(table, catalogue=names, unknown="error")
 
 
 @pytest.mark.parametrize(

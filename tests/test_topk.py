@@ -112,6 +112,12 @@ def test_verdict_pairs_users() -> None:
     verdict = compare(topk.ndcg(lists, SPLIT.test, K), topk.ndcg(lists, SPLIT.test, K))
     assert verdict.outcome == "non_inferior"
     assert verdict.queries == SPLIT.n_test_users
+    assert f"Tested on {verdict.queries} users." in verdict.sentence(of="user")
+    alone = compare(
+        topk.hit_rate(lists[:1], one := SPLIT.test.take_users(np.array([0])), K), topk.hit_rate(lists[:1], one, K)
+    )
+    assert "One user alone shows no spread" in alone.sentence(of="user")
+    assert "One query or one user" in alone.sentence()
 
 
 def test_refusals() -> None:

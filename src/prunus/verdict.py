@@ -12,6 +12,7 @@ where t(G - 1) is Student's quantile. Where each query is a cluster of its own t
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -32,6 +33,10 @@ CONFIDENCE = 0.95
 
 POWER = 0.80
 """Probability of the outcome ``non_inferior`` that ``queries_for_80_power`` aims at."""
+
+
+_OF_USERS = {"queries": "users", "query": "user", "One query or one user": "One user"}
+_PLAIN = re.compile("One query or one user|queries|query")
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,16 @@ class Verdict:
         plain = {name: _finite_or_none(value) for name, value in asdict(self).items()}
         return plain | {"non_inferior": self.non_inferior}
 
-    def sentence(self) -> str:
-        """Say the outcome in plain English, for a reader who knows no statistics."""
+    def sentence(self, of: Literal["query", "user"] = "query") -> str:
+        """Say the outcome in plain English, for a reader who knows no statistics.
+
+        Args:
+            of: what a query is called: each is a user where lists are recommended.
+        """
+        said = self._sentence()
+        return said if of == "query" else _PLAIN.sub(lambda found: _OF_USERS[found[0]], said)
+
+    def _sentence(self) -> str:
         short = _short_name(self.metric)
         means = (
             f"mean {short} {self.student_mean:.4f}, against {self.teacher_mean:.4f} ({self._share(self.difference)})"

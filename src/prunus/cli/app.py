@@ -18,6 +18,7 @@ from prunus.cli import (
     rank_compress,
     rank_design,
     rank_teach,
+    recommend_compress,
     score,
 )
 
@@ -29,7 +30,7 @@ Exit codes:
   0    all is well
   1    a bug of prunus, with its traceback
   2    the input or the options cannot be used; one line on stderr says why and what to do
-  130  interrupted; `demo` and `rank compress` go on where they were when they are run again
+  130  interrupted; `demo` and both `compress` go on where they were when they are run again
   141  whoever read the output went away
 
 Example:
@@ -40,6 +41,12 @@ RANK = """Rankers: documents with features, grouped by query.
 
 Example:
   prunus rank compress ranker.txt --train train.parquet --valid valid.parquet --test test.parquet --budget 0.5us -o out
+"""
+
+RECOMMEND = """Recommenders: users and the items that they took.
+
+Example:
+  prunus recommend compress train.parquet --test test.parquet --budget 128B -o out
 """
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -92,12 +99,20 @@ def make_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings=SETTINGS,
     )
+    recommend = typer.Typer(
+        help=help_text(RECOMMEND),
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings=SETTINGS,
+    )
     for group, name, function, short in (
         (top, "demo", demo.demo, "The whole job, with nothing given."),
         (rank, "teach", rank_teach.teach, "Train a LightGBM LambdaMART teacher."),
         (rank, "compress", rank_compress.compress, "Make a small model that ranks as well."),
         (rank, "calibrate", rank_calibrate.calibrate, "Measure the engine on this CPU."),
         (rank, "design", rank_design.design, "Propose students that meet a budget."),
+        (recommend, "compress", recommend_compress.compress, "Make a recommender of a few bytes an item."),
         (top, "compile", compile.compile, "Take a trained model as it is."),
         (top, "score", score.score, "Documents in, scores out."),
         (top, "evaluate", evaluate.evaluate, "Quality, time, and the test against a teacher."),
@@ -115,6 +130,7 @@ def make_app() -> typer.Typer:
         )
         add(function)
     top.add_typer(rank, name="rank", short_help="The stages for rankers: teach, compress, ...")
+    top.add_typer(recommend, name="recommend", short_help="The stages for recommenders: compress, ...")
     return top
 
 

@@ -17,18 +17,16 @@ from prunus.compress.workspace import Workspace, digest
 from prunus.distill.factors import FactorLoop, FactorSettings, TeacherLists, teacher_lists
 from prunus.engine import recommender_file
 from prunus.engine.disk import write_atomically
-from prunus.engine.recommender import SparseFactors, SparseRows
-from prunus.extras import need
-from prunus.prune.lottery import Lottery
+from prunus.engine.recommender import SparseFactors
+from prunus.prune.lottery import Lottery, choose
 from prunus.prune.schedule import ExponentialSchedule
 from prunus.student.factors import Factors
 from prunus.teacher.choose import choose_ease
-from prunus.teacher.item_scores import Popularity
+from prunus.teacher.item_scores import Popularity, from_model, lists_of
 from prunus.teacher.linear import EaseSettings, fit_ease
 from prunus.verdict import Verdict, compare, paired_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -68,6 +66,10 @@ class Result:
         """Return the figures as plain values."""
         return self.values
 
+    def sentence(self) -> str:
+        """Say the outcome in plain English."""
+        return self.verdict.sentence(of="user")
+
 
 def compress_recommender(
     split: Split,
@@ -102,13 +104,12 @@ def compress_recommender(
     parts = {"train": split.train, "histories": split.histories, "test": split.test}
     inputs = {name: fingerprint(part) for name, part in parts.items()}
     if teacher is not None:
-        asked = split.histories.take_users(np.arange(min(ASKED_USERS, split.histories.n_users)))
-        inputs["teacher"] = digest(teacher.name, lists_of(teacher, asked, split, recipe.k))
+        inputs["teacher"] = digest(teacher.name, lists_of(teacher, split, recipe.k, users=ASKED_USERS))
     space.claim({"recipe": recipe.model_dump(), "inputs": inputs, "versions": {"prunus": __version__}})
     with space.seconds("teacher"):
         source = _Teacher(teacher, split, recipe, space, progress)
         heads = source.heads()
-        of_teacher = space.array("teacher-test", lambda: lists_of(source.get(), split.histories, split, recipe.k))
+        of_teacher = space.array("teacher-test", lambda: lists_of(source.get(), split, recipe.k))
     with space.seconds("distil"):
         loop = _train(split.train, heads, length, recipe, space, progress)
     progress.stage("verdict", 1.0)
@@ -123,7 +124,7 @@ def compress_recommender(
     sizes = recommender_file.save(path, model, split.train.item_ids, metadata=metadata)
     loaded = recommender_file.from_bytes(path.read_bytes(), str(path))[0]
     of_student = topk.recommend(
-        scores_of(loaded), split.histories, recipe.k, popular=loaded.popular_order(loaded.n_items)
+        from_model(loaded).scores, split.histories, recipe.k, popular=loaded.popular_order(loaded.n_items)
     )
     figures = _Figures(split, recipe.k)
     verdict = compare(figures.ndcg(of_teacher), figures.ndcg(of_student), margin=recipe.margin)
@@ -135,41 +136,6 @@ def compress_recommender(
 def fingerprint(data: Interactions) -> str:
     """Hash of users, items and their names."""
     return digest(data.indptr, data.items, data.n_items, list(data.item_ids or ()))
-
-
-def lists_of(scorer: ItemScorer, histories: Interactions, split: Split, k: int) -> NDArray[np.int32]:
-    """Make a scorer's lists: users with an empty history get the most popular items of the training part.
-
-    Args:
-        scorer: gives the scores.
-        histories: one row a user, the first of those of ``split``.
-        split: where they come from; a scorer that knows training users is told who they are where test users are such.
-        k: length of the lists.
-    """
-    known = np.arange(histories.n_users) if split.histories is split.train else None
-    popular = np.argsort(-split.train.popularity, kind="stable")
-    return topk.recommend(scorer.scores, histories, k, users=known, popular=popular)
-
-
-def scores_of(model: Recommender) -> Callable[[Any], NDArray[np.float32]]:
-    """Return a function of histories (scipy CSR) that scores all items, by matrix products."""
-    sparse = need("scipy.sparse", extra="io")
-
-    def matrix(rows: SparseRows | NDArray[np.float32]) -> Any:  # noqa: ANN401 - scipy or NumPy
-        if not isinstance(rows, SparseRows):
-            return rows
-        return sparse.csr_array((rows.value, rows.factor, rows.indptr), shape=(rows.n_rows, rows.n_factors))
-
-    decode, encode = matrix(model.decode), None if model.encode is None else matrix(model.encode)
-
-    def score(histories: Any) -> NDArray[np.float32]:  # noqa: ANN401 - scipy
-        scaled = histories if model.encode_scale is None else histories.multiply(model.encode_scale[None, :]).tocsr()
-        profiles = scaled if encode is None else scaled @ encode
-        scores = profiles @ decode.T
-        dense = np.asarray(scores.toarray() if sparse.issparse(scores) else scores, dtype=np.float32)
-        return dense if model.bias is None else dense + model.bias
-
-    return score
 
 
 class _Teacher:
@@ -231,13 +197,11 @@ def _train(
 
     loop = FactorLoop(model, train, heads, settings, on_epoch=on_epoch, checkpoint=space.file("student.pt"))
     end = max(round(SHRINKING * loop.total_steps), 1)
-    loop.pruner = Lottery(
-        {"weight": model.weight},
-        ExponentialSchedule(0, end, loop.steps_per_epoch),
-        length / recipe.factors,
-        masks={"weight": model.mask},
-    )
+    schedule, density = ExponentialSchedule(0, end, loop.steps_per_epoch), length / recipe.factors
+    loop.pruner = Lottery({"weight": model.weight}, schedule, density, masks={"weight": model.mask})
     loop.run()
+    if end >= loop.total_steps:  # too few steps for a schedule: all at once
+        model.mask.copy_(choose({"weight": model.weight.detach().abs()}, density, "row")["weight"])
     return loop
 
 
@@ -278,7 +242,7 @@ def _values(
     verdict: Verdict,
     space: Workspace,
 ) -> dict[str, Any]:
-    popular = lists_of(Popularity(split.train.popularity), split.histories, split, recipe.k)
+    popular = lists_of(Popularity(split.train.popularity), split, recipe.k)
     metric = f"ndcg@{recipe.k}"
     rows = []
     for role, name, lists in (

@@ -92,6 +92,11 @@ class Interactions:
         return len(self.items)
 
     @property
+    def lengths(self) -> NDArray[np.int64]:
+        """int64 [n_users]: items of each user."""
+        return np.diff(self.indptr)
+
+    @property
     def user_of(self) -> NDArray[np.int64]:
         """int64 [nnz]: the user of each interaction."""
         return np.repeat(np.arange(self.n_users, dtype=np.int64), np.diff(self.indptr))

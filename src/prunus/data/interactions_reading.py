@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Unknown = Literal["skip", "error"]
+Catalogue: TypeAlias = "int | Sequence[str]"
+"""Items of a model: their names in its order, or how many there are where they are numbers from 0."""
 
 _NAMES = {
     "user": ("user", "user_id", "userid", "uid", "customer_id", "customer"),
@@ -74,7 +76,7 @@ def read_interactions(
     paths: Any,  # noqa: ANN401 - paths, or frames of three libraries
     columns: InteractionColumns | None = None,
     *,
-    like: Interactions | None = None,
+    catalogue: Catalogue | None = None,
     unknown: Unknown = "skip",
 ) -> Interactions:
     """Read interactions, whatever their kind.
@@ -86,31 +88,29 @@ def read_interactions(
         paths: a path, a glob, several of them (one data set), or a frame of pandas, Polars or Arrow. Parquet; text of
             any form in :mod:`prunus.data.interactions_text`.
         columns: the role of each column, and which rows count.
-        like: number the items as these do (the training data of a model); users are numbered afresh.
-        unknown: what an item that ``like`` does not have is: left out (and counted), or an error.
+        catalogue: the items of a model: they are numbered as there.
+        unknown: what an item outside the catalogue is: left out (and counted), or an error.
 
     Returns:
-        The interactions. ``left_out`` counts the rows that are none, by reason. Without ``like``, users and items are
-        numbered in the order of their names (as numbers, where all names are whole numbers).
+        The interactions. ``left_out`` counts the rows that are none, by reason. Users, and without a catalogue items,
+        are numbered in the order of their names (as numbers, where all names are whole numbers).
 
     Raises:
-        UnknownItemError: an item is not in ``like``.
+        UnknownItemError: an item is not in the catalogue.
         DataError: or one of its other subclasses, saying what was got, what was expected and what to do.
     """
     rows = _read(paths, columns or InteractionColumns())
     user, user_ids = _number([rows.users])
-    if like is None:
-        item, item_ids = _number([rows.items])
-        return _assemble(rows, user[0], item[0], user_ids, item_ids)
-    item_names = _names_of(like.item_ids, like.n_items)
-    found = _look_up(rows, item_names, unknown)
-    return _assemble(rows, user[0], found, user_ids, item_names)
+    items, item_ids = _number_items([rows], catalogue, unknown)
+    return _assemble(rows, user[0], items[0], user_ids, item_ids)
 
 
 def read_given(
     train: Any,  # noqa: ANN401 - paths, or frames of three libraries
     test: Any,  # noqa: ANN401 - paths, or frames of three libraries
     columns: InteractionColumns | None = None,
+    *,
+    catalogue: Catalogue | None = None,
 ) -> tuple[Interactions, Interactions]:
     """Read a split that is given as two sources; both get the same numbers for users and for items.
 
@@ -120,6 +120,7 @@ def read_given(
         train: as the paths of :func:`read_interactions`.
         test: the same.
         columns: of both.
+        catalogue: the items of a model; others are left out, and counted.
 
     Returns:
         (train, test), with the users and the items of both.
@@ -127,7 +128,7 @@ def read_given(
     columns = columns or InteractionColumns()
     parts = (_read(train, columns), _read(test, columns))
     users, user_ids = _number([part.users for part in parts])
-    items, item_ids = _number([part.items for part in parts])
+    items, item_ids = _number_items(parts, catalogue, "skip")
     first, second = (
         _assemble(part, user, item, user_ids, item_ids) for part, user, item in zip(parts, users, items, strict=True)
     )
@@ -176,8 +177,9 @@ def _open(source: Any, columns: InteractionColumns) -> Table:  # noqa: ANN401 - 
         return open_table(source)
 
     def ids_of(names: Sequence[str]) -> tuple[str, ...]:
-        found = [_find(role, getattr(columns, role), names) for role in ("user", "item")]
-        return tuple(name for name in found if name is not None) if None not in found else ()
+        asked = [_find(role, getattr(columns, role), names) for role in ("user", "item")]
+        usual = [_find(role, None, names) for role in ("user", "item")]
+        return tuple(dict.fromkeys(name for name in asked + usual if name is not None))
 
     return open_interaction_text(source, columns.form, ids_of)
 
@@ -294,6 +296,15 @@ def _number(parts: list[Any]) -> tuple[list[NDArray[np.int64]], tuple[str, ...]]
     return list(np.split(numbers, cuts)), tuple(names[at] for at in order)
 
 
+def _number_items(
+    parts: Sequence[_Rows], catalogue: Catalogue | None, unknown: Unknown
+) -> tuple[list[NDArray[np.int64]], tuple[str, ...]]:
+    if catalogue is None:
+        return _number([part.items for part in parts])
+    known = tuple(map(str, range(catalogue))) if isinstance(catalogue, int) else tuple(catalogue)
+    return [_look_up(part, known, unknown) for part in parts], known
+
+
 def _look_up(rows: _Rows, known: tuple[str, ...], unknown: Unknown) -> NDArray[np.int64]:
     """Number the items as ``known`` does, -1 for others."""
     coded = rows.items.dictionary_encode()
@@ -313,10 +324,6 @@ def _look_up(rows: _Rows, known: tuple[str, ...], unknown: Unknown) -> NDArray[n
     if n:
         rows.left_out["with an item that the model does not know"] += n
     return found
-
-
-def _names_of(ids: tuple[str, ...] | None, n: int) -> tuple[str, ...]:
-    return tuple(map(str, range(n))) if ids is None else ids
 
 
 def _assemble(

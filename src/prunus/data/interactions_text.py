@@ -1,7 +1,7 @@
 """Interactions as text: ``user item [rating] [timestamp]`` lines, with or without a header, and one list a user.
 
 Told apart by content. The delimiter is the first of ``::``, tab, comma and blanks that the first line holds. The first
-line is a header where it names the user and the item column. Lines of two to four fields are a table; lines of other
+line is a header where it names the column of users or of items. Lines of two to four fields are a table; lines of other
 or of different lengths are lists, ``user item item ...``, provided that no user has two lines.
 """
 
@@ -37,7 +37,7 @@ def open_interaction_text(path: Path, form: Form, ids_of: Callable[[Sequence[str
     Args:
         path: the file, plain or gzip.
         form: ``"table"`` or ``"lists"``; ``"auto"`` tells by content.
-        ids_of: given the fields of the first line, the two that name the users and the items; empty where it is no
+        ids_of: given the fields of the first line, those that name users or items; empty where it is no
             header.
 
     Returns:

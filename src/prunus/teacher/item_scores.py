@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from prunus.engine.recommender import SparseRows
 from prunus.errors import TeacherError
 from prunus.extras import need
+from prunus.topk import recommend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from prunus.data.interactions import Interactions
+    from prunus.data.splits import Split
+    from prunus.engine.recommender import Recommender
 
 
 class ItemScorer(Protocol):
@@ -135,6 +139,49 @@ class Ensemble:
             spread = scores.std(axis=1, keepdims=True)
             total += weight * (scores - scores.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1)
         return total
+
+
+def from_model(model: Recommender) -> ByHistory:
+    """Score with a compressed recommender by matrix products; the lists of the engine are made elsewhere.
+
+    Args:
+        model: what a model file holds.
+    """
+    sparse = need("scipy.sparse", extra="io")
+
+    def matrix(rows: SparseRows | NDArray[np.float32]) -> Any:  # noqa: ANN401 - scipy or NumPy
+        if not isinstance(rows, SparseRows):
+            return rows
+        return sparse.csr_array((rows.value, rows.factor, rows.indptr), shape=(rows.n_rows, rows.n_factors))
+
+    decode, encode = matrix(model.decode), None if model.encode is None else matrix(model.encode)
+
+    def score(histories: Any) -> NDArray[np.float32]:  # noqa: ANN401 - scipy
+        scaled = histories if model.encode_scale is None else histories.multiply(model.encode_scale[None, :]).tocsr()
+        profiles = scaled if encode is None else scaled @ encode
+        scores = _dense(profiles @ decode.T)
+        return scores if model.bias is None else scores + model.bias
+
+    return ByHistory(score, "a compressed recommender")
+
+
+def lists_of(scorer: ItemScorer, split: Split, k: int, *, users: int | None = None) -> NDArray[np.int32]:
+    """Make a scorer's lists for test users: those with an empty history get the training part's most popular items.
+
+    Args:
+        scorer: gives the scores; where test users are training users it is told who they are.
+        split: histories to answer.
+        k: length of the lists.
+        users: for the first so many alone; default: for all.
+
+    Returns:
+        int32 [n_users, k], as :func:`prunus.topk.recommend`.
+    """
+    numbers = np.arange(split.histories.n_users if users is None else min(users, split.histories.n_users))
+    histories = split.histories.take_users(numbers)
+    known = numbers if split.histories is split.train else None
+    popular = np.argsort(-split.train.popularity, kind="stable")
+    return recommend(scorer.scores, histories, k, users=known, popular=popular)
 
 
 def as_item_scorer(source: Any, train: Interactions) -> ItemScorer:  # noqa: ANN401 - anything that gives scores

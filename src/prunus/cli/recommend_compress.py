@@ -1,0 +1,138 @@
+"""``prunus recommend compress``: interactions and a budget in; model file, verdict and figures out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prunus.cli import interactions, options, table, talk
+from prunus.cli.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@talk.verb(goes_on=True)
+def compress(
+    data: interactions.Data,
+    *,
+    budget: Annotated[
+        str,
+        typer.Option(
+            "--budget",
+            help="Bytes an item (128B), or of the file (400KB); items' names not counted.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder of the results.", show_default=False)],
+    test: interactions.Test = None,
+    split: interactions.Split_ = None,
+    user: interactions.User = None,
+    item: interactions.Item = None,
+    rating: interactions.Rating = None,
+    time: interactions.Time = None,
+    min_rating: interactions.MinRating = None,
+    where: options.Where = None,
+    l2: Annotated[
+        float | None,
+        typer.Option(
+            "--l2",
+            help="Teacher: Steck's EASE with this regularisation; default: settings chosen on a tenth of the training part.",
+        ),
+    ] = None,
+    factors: Annotated[int, typer.Option(min=2, help="Width of an item's row before pruning.")] = 512,
+    bits: Annotated[int, typer.Option(min=2, max=8, help="Of a value in the file.")] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training users.")] = 60,
+    k: Annotated[int, typer.Option("-k", min=1, help="Length of the lists that are judged.")] = 20,
+    margin: Annotated[
+        float, typer.Option(min=1e-6, max=1.0, help="What the student may lose, as a share of the teacher's mean nDCG.")
+    ] = 0.01,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of training.")] = 1,
+    json: options.Json = False,
+) -> None:
+    r"""Make a recommender of a few bytes an item that lists as well as its teacher, and say so with a paired test.
+
+    Writes recommender.prunus and result.json. All items are ranked, for users whom the model never saw, too. A run that
+    was stopped goes on where it was; one with other inputs or options in the same folder is refused.
+
+    Examples:
+      prunus recommend compress train.parquet --test test.parquet --budget 128B -o out
+      prunus recommend compress ratings.dat --min-rating 4 --split leave-last-out --budget 400KB -o out
+      prunus recommend compress sales.parquet --user customer_id --where 'quantity>0' --split strong:0.1 \
+        --budget 64B -o out
+    """
+    from prunus.extras import need
+
+    need("pydantic", extra="train")
+    need("torch", extra="train")
+    from prunus.compress.recommender import compress_recommender
+    from prunus.compress.recommender_recipe import RecommenderRecipe
+    from prunus.compress.row_budget import RowBudget
+    from prunus.teacher.linear import EaseSettings
+
+    RowBudget.parse(budget, 1)
+    recipe = RecommenderRecipe(
+        budget=budget,
+        teacher=None if l2 is None else EaseSettings(l2),
+        factors=factors,
+        bits=bits,
+        epochs=epochs,
+        k=k,
+        margin=margin,
+        seed=seed,
+        threads=threads,
+    )
+    columns = interactions.columns_of(
+        user=user, item=item, rating=rating, time=time, min_rating=min_rating, where=where
+    )
+    parts = interactions.read_split(data, test, split, columns, seed=seed)
+    with progress() as bars:
+        result = compress_recommender(parts, recipe=recipe, out=out, progress=bars)
+    if json:
+        talk.put_json(result.to_json())
+        return
+    show(result.to_json())
+    talk.put("")
+    talk.put(result.sentence())
+    talk.put("")
+    for name, path in result.to_json()["files"].items():
+        talk.put(f"{name}: {path}")
+
+
+def show(values: Mapping[str, Any]) -> None:
+    """Write the table of a run: one row a model, and the bytes of the items' names beside."""
+    metric = str(values["metric"])
+    names = (metric, metric.replace("ndcg", "recall"))
+    rows = [
+        [
+            "*" if row.get("chosen") else "",
+            f"{row['role']}: {row['name']}" if row["role"] != row["name"] else row["name"],
+            table.number(row.get(names[0]), ".4f"),
+            difference_of(row),
+            table.number(row.get(names[1]), ".4f"),
+            table.number(row.get("bytes_per_item"), ".1f"),
+            table.number(row.get("file_bytes")),
+        ]
+        for row in values["rows"]
+    ]
+    heads = ["", "model", names[0].replace("ndcg", "nDCG"), "difference, 95 % interval", names[1].capitalize()]
+    talk.put(str(values["convention"]).replace(" queries", " users"))
+    table.put_table(
+        [*heads, "bytes/item", "file"],
+        rows,
+        left=2,
+        strong=[number for number, row in enumerate(values["rows"]) if row.get("chosen")],
+    )
+    names_bytes = values["student"].get("id_map_bytes")
+    if names_bytes:
+        talk.put(f"{names_bytes:,} bytes of the file are the items' names, which bytes/item does not count.")
+
+
+def difference_of(row: Mapping[str, Any]) -> str:
+    """Write a row's difference to the first one, with its interval."""
+    if row.get("difference") is None:
+        return "-"
+    return f"{row['difference']:+.4f} [{table.number(row['lower'], '+.4f')}, {table.number(row['upper'], '+.4f')}]"
