@@ -18,7 +18,7 @@ from prunus.engine.recommender import DenseFactors, SparseFactors  # noqa: E402
 from prunus.errors import RecipeChangedError, RecommenderError  # noqa: E402
 from prunus.prune.lottery import Lottery  # noqa: E402
 from prunus.prune.schedule import ExponentialSchedule  # noqa: E402
-from prunus.student.factors import Factors  # noqa: E402
+from prunus.student.factors import Factors, leading_factors  # noqa: E402
 from prunus.teacher.item_scores import ByHistory  # noqa: E402
 
 N_USERS, N_ITEMS, N_TASTES = 150, 40, 4
@@ -45,7 +45,7 @@ def by_taste(matrix: object) -> np.ndarray:
 
 
 TEACHER = ByHistory(by_taste, "tastes")
-SETTINGS = FactorSettings(epochs=6, batch_users=32, temperature=1.0)
+SETTINGS = FactorSettings(epochs=6, batch_users=32, learning_rate=0.02, teacher=1.0)
 
 
 def trained(
@@ -109,6 +109,26 @@ class TestFactors:
         with pytest.raises(RecommenderError, match="got 9 bits"):
             Factors(3, 4, seed=0, bits=9)
 
+    def test_starts_from_the_leading_factors(self) -> None:
+        """Of weights with few positive eigenvalues, the directions of the leading factors give these weights back."""
+        basis = np.linalg.qr(np.random.default_rng(0).normal(size=(30, 3)))[0]
+        symmetric = basis @ np.diag([3.0, 2.0, 1.0]) @ basis.T
+        scale = np.linspace(0.5, 2.0, 30)
+        found = leading_factors((symmetric * scale / scale[:, None]).astype(np.float32), 4)
+        np.testing.assert_allclose(found @ found.T, symmetric, atol=1e-5)
+        model = Factors(30, 4, seed=0)
+        before = model.weight.detach().clone()
+        found[7] = 0
+        model.start_from(found)
+        rows = model.rows().detach().numpy()
+        np.testing.assert_allclose(
+            rows @ rows[0],
+            (found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9) @ rows[0])
+            + (np.arange(30) == 7) * (rows[7] @ rows[0]),
+            atol=1e-5,
+        )
+        assert torch.equal(model.weight[7], before[7])
+
     def test_rounding_lets_the_gradient_pass(self) -> None:
         """With levels in place the weights still learn."""
         model = Factors(6, 4, seed=0, bits=3)
@@ -124,13 +144,18 @@ class TestLoop:
     def test_own_loss_is_that_of_whole_scores(self) -> None:
         """The sums over profiles give the distance between normalised scores and histories, computed whole."""
         data = histories()
-        x = torch.from_numpy(data.users_x_items().toarray()[:-1]).double()
-        rows = torch.nn.functional.normalize(Factors(N_ITEMS, 16, seed=1).weight.detach().double())
-        profiles = x @ rows
-        y = profiles @ rows.T - x
+        x = torch.from_numpy(data.users_x_items().toarray()[:-1])
+        model = Factors(N_ITEMS, 16, seed=1)
+        with torch.no_grad():
+            model.log_length.copy_(torch.linspace(-1, 1, N_ITEMS))
+        rows = model.rows().detach()
+        y = x @ (rows @ rows.T).fill_diagonal_(0.0)
         expected = (y / y.norm(dim=1, keepdim=True) - x / x.norm(dim=1, keepdim=True)).square().sum(1).mean()
-        ours = loop_module._own_loss(profiles, (profiles @ rows.T).square().sum(1), x.sum(1))
-        assert ours.item() == pytest.approx(expected.item())
+        indptr, items = torch.from_numpy(data.indptr[:-1]), torch.from_numpy(data.items.astype(np.int64))
+        profiles = model.profiles(rows, indptr, items)
+        whole = (profiles @ rows.T).square().sum(1)
+        ours = loop_module._own_loss(model, rows, profiles, whole, indptr, items)
+        assert ours.item() == pytest.approx(expected.item(), rel=1e-5)
 
     @pytest.mark.parametrize("among", ["head", "catalogue"])
     def test_learns_the_teachers_lists(self, among: str) -> None:

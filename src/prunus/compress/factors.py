@@ -12,7 +12,7 @@ import torch
 from prunus.compress.row_budget import POPULAR, RowBudget, fit, row_length
 from prunus.distill.factors import FactorLoop, FactorSettings, TeacherLists
 from prunus.engine.recommender import SparseFactors
-from prunus.prune.lottery import Importance, Lottery, Reset, Scope, by_magnitude
+from prunus.prune.lottery import Importance, Lottery, Reset, Scope, by_magnitude, choose
 from prunus.prune.schedule import ExponentialSchedule
 from prunus.student.factors import Factors
 
@@ -76,6 +76,7 @@ def train_factors(
     bits: int = 4,
     settings: FactorSettings | None = None,
     plan: TicketPlan | None = None,
+    start: NDArray[np.float32] | None = None,
     metadata: Mapping[str, object] | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[FactorLoop], dict[str, float]] | None = None,
@@ -94,6 +95,8 @@ def train_factors(
         bits: of a value in the file.
         settings: of the training.
         plan: of the pruning.
+        start: float32 [n_items, m], rows whose directions are the first weights, such as the leading factors of a
+            teacher's weights; None to draw them.
         metadata: what will stand in the file beside the model, which counts.
         checkpoint: file for resumes.
         on_epoch: see :class:`~prunus.distill.factors.FactorLoop`.
@@ -105,14 +108,18 @@ def train_factors(
     settings, plan = settings or FactorSettings(), plan or TicketPlan()
     popular = popular_items(train)
     model = Factors(train.n_items, min(n_factors, train.n_items), seed=settings.seed, bits=bits)
+    if start is not None:
+        model.start_from(np.ascontiguousarray(start[:, : model.n_factors]))
     length = row_length(RowBudget(OVER * budget.n_bytes, budget.n_items), model.n_factors, bits)
 
     def trim(student: Factors) -> None:
         _trim(student, budget, popular, metadata or {})
 
     loop = FactorLoop(model, train, lists, settings, on_round=trim, on_epoch=on_epoch, checkpoint=checkpoint)
-    loop.pruner = _pruner(model, loop, length / model.n_factors, plan)
+    loop.pruner = lottery = _pruner(model, loop, length / model.n_factors, plan)
     loop.run()
+    if lottery.schedule.end >= loop.total_steps:  # too few steps for a schedule: all at once
+        model.mask.copy_(choose({"weight": model.weight.detach().abs()}, lottery.density, "row")["weight"])
     if float(model.step) == 0:
         model.calibrate()
     found = model.factors(popular)
@@ -132,6 +139,7 @@ def _pruner(model: Factors, loop: FactorLoop, share: float, plan: TicketPlan) ->
         reset=plan.reset,
         late=plan.late * per_epoch,
         masks={"weight": model.mask},
+        beside={"log_length": model.log_length, "log_sharpness": model.log_sharpness},
         importance=plan.importance,
     )
 

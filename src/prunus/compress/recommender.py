@@ -11,19 +11,17 @@ import torch
 
 from prunus import __version__, topk
 from prunus.bench import machine
+from prunus.compress.factors import FactorStudent, train_factors
 from prunus.compress.recipe import Silent
-from prunus.compress.row_budget import POPULAR, RowBudget, fit, row_length
+from prunus.compress.row_budget import RowBudget, row_length
 from prunus.compress.workspace import Workspace, digest
 from prunus.distill.factors import FactorLoop, FactorSettings, TeacherLists, teacher_lists
 from prunus.engine import recommender_file
 from prunus.engine.disk import write_atomically
-from prunus.engine.recommender import SparseFactors
-from prunus.prune.lottery import Lottery, choose
-from prunus.prune.schedule import ExponentialSchedule
-from prunus.student.factors import Factors
+from prunus.student.factors import leading_factors
 from prunus.teacher.choose import choose_ease
 from prunus.teacher.item_scores import Popularity, from_model, lists_of
-from prunus.teacher.linear import EaseSettings, fit_ease
+from prunus.teacher.linear import EaseSettings, ItemItem, fit_ease
 from prunus.verdict import Verdict, compare, paired_interval
 
 if TYPE_CHECKING:
@@ -40,8 +38,6 @@ if TYPE_CHECKING:
     from prunus.metrics import PerQuery
     from prunus.teacher.item_scores import ItemScorer
 
-SHRINKING = 0.5
-"""Share of the epochs in which rows shrink; in the rest the ticket is trained as it is."""
 MOST_COLUMNS = 8192
 """Items that softmaxes are taken over in training; of a larger catalogue, a sample."""
 ASKED_USERS = 50
@@ -99,7 +95,7 @@ def compress_recommender(
     progress = progress or Silent()
     torch.set_num_threads(recipe.threads)
     budget = RowBudget.parse(recipe.budget, split.train.n_items)
-    length = row_length(budget, recipe.factors, recipe.bits)
+    row_length(budget, min(recipe.factors, split.train.n_items), recipe.bits)  # says at once what cannot be
     space = Workspace(out)
     parts = {"train": split.train, "histories": split.histories, "test": split.test}
     inputs = {name: fingerprint(part) for name, part in parts.items()}
@@ -108,18 +104,18 @@ def compress_recommender(
     space.claim({"recipe": recipe.model_dump(), "inputs": inputs, "versions": {"prunus": __version__}})
     with space.seconds("teacher"):
         source = _Teacher(teacher, split, recipe, space, progress)
-        heads = source.heads()
+        source.heads()
         of_teacher = space.array("teacher-test", lambda: lists_of(source.get(), split, recipe.k))
-    with space.seconds("distil"):
-        loop = _train(split.train, heads, length, recipe, space, progress)
-    progress.stage("verdict", 1.0)
     metadata = {
         "made_by": f"prunus {__version__}",
         "teacher": source.name,
         "budget": recipe.budget,
         "split": split.how,
     }
-    model = _to_budget(loop.model, split.train, budget, metadata)
+    with space.seconds("distil"):
+        student = _train(source, budget, split, recipe, space, metadata, progress)
+    progress.stage("verdict", 1.0)
+    model = student.model
     path = out / "recommender.prunus"
     sizes = recommender_file.save(path, model, split.train.item_ids, metadata=metadata)
     loaded = recommender_file.from_bytes(path.read_bytes(), str(path))[0]
@@ -128,7 +124,7 @@ def compress_recommender(
     )
     figures = _Figures(split, recipe.k)
     verdict = compare(figures.ndcg(of_teacher), figures.ndcg(of_student), margin=recipe.margin)
-    values = _values(split, recipe, source, loop, model, sizes, path, figures, of_teacher, of_student, verdict, space)
+    values = _values(split, recipe, source, student, sizes, path, figures, of_teacher, of_student, verdict, space)
     write_atomically(out / "result.json", (json.dumps(values, indent=1) + "\n").encode())
     return Result(loaded, verdict, values)
 
@@ -166,6 +162,15 @@ class _Teacher:
             self._scorer = fit_ease(self._split.train, self.settings)
         return self._scorer
 
+    def start(self, n_factors: int) -> NDArray[np.float32] | None:
+        """Rows for the student to start from: the leading factors of item-item weights; None of other teachers."""
+        if self._space.file("start.npy").exists():
+            return self._space.array("start", lambda: np.empty(0))
+        scorer = self.get()
+        if not isinstance(scorer, ItemItem):
+            return None
+        return self._space.array("start", lambda: leading_factors(scorer.weights, n_factors, seed=self._recipe.seed))
+
     def heads(self) -> TeacherLists:
         """The teacher's lists for the training users."""
         train, names = self._split.train, ("heads", "head-scores")
@@ -178,40 +183,39 @@ class _Teacher:
 
 
 def _train(
-    train: Interactions,
-    heads: TeacherLists,
-    length: int,
+    source: _Teacher,
+    budget: RowBudget,
+    split: Split,
     recipe: RecommenderRecipe,
     space: Workspace,
+    metadata: dict[str, Any],
     progress: Progress,
-) -> FactorLoop:
-    """Train a ticket: rows shrink epoch after epoch to their length, and go on at it."""
-    model = Factors(train.n_items, recipe.factors, seed=recipe.seed, bits=recipe.bits)
-    columns = MOST_COLUMNS if train.n_items > MOST_COLUMNS else 0
-    settings = FactorSettings(epochs=recipe.epochs, columns=columns, seed=recipe.seed)
-    progress.stage(f"distil into {length} values an item", recipe.epochs)
+) -> FactorStudent:
+    """Train a ticket to the budget."""
+    n_items = split.train.n_items
+    n_factors = min(recipe.factors, n_items)
+    heads, start = source.heads(), source.start(n_factors)
+    settings = FactorSettings(
+        epochs=recipe.epochs, columns=MOST_COLUMNS if n_items > MOST_COLUMNS else 0, seed=recipe.seed
+    )
+    progress.stage("distil", recipe.epochs)
 
     def on_epoch(loop: FactorLoop) -> dict[str, float]:
         progress.advance(loop.epoch)
         return {}
 
-    loop = FactorLoop(model, train, heads, settings, on_epoch=on_epoch, checkpoint=space.file("student.pt"))
-    end = max(round(SHRINKING * loop.total_steps), 1)
-    schedule, density = ExponentialSchedule(0, end, loop.steps_per_epoch), length / recipe.factors
-    loop.pruner = Lottery({"weight": model.weight}, schedule, density, masks={"weight": model.mask})
-    loop.run()
-    if end >= loop.total_steps:  # too few steps for a schedule: all at once
-        model.mask.copy_(choose({"weight": model.weight.detach().abs()}, density, "row")["weight"])
-    return loop
-
-
-def _to_budget(student: Factors, train: Interactions, budget: RowBudget, metadata: dict[str, Any]) -> SparseFactors:
-    popular = np.argsort(-train.popularity, kind="stable")[:POPULAR].astype(np.int32)
-    if float(student.step) == 0:
-        student.calibrate()
-    model = student.factors(popular)
-    assert isinstance(model, SparseFactors)
-    return fit(model, budget, metadata)
+    return train_factors(
+        split.train,
+        heads,
+        budget,
+        n_factors=n_factors,
+        bits=recipe.bits,
+        settings=settings,
+        start=start,
+        metadata=metadata,
+        checkpoint=space.file("student.pt"),
+        on_epoch=on_epoch,
+    )
 
 
 class _Figures:
@@ -232,8 +236,7 @@ def _values(
     split: Split,
     recipe: RecommenderRecipe,
     source: _Teacher,
-    loop: FactorLoop,
-    model: SparseFactors,
+    trained: FactorStudent,
     sizes: Sizes,
     path: Path,
     figures: _Figures,
@@ -243,7 +246,7 @@ def _values(
     space: Workspace,
 ) -> dict[str, Any]:
     popular = lists_of(Popularity(split.train.popularity), split, recipe.k)
-    metric = f"ndcg@{recipe.k}"
+    metric, model = f"ndcg@{recipe.k}", trained.model
     rows = []
     for role, name, lists in (
         ("teacher", source.name, of_teacher),
@@ -280,7 +283,7 @@ def _values(
         "verdict": verdict.to_json(),
         "files": {"model": str(path)},
         "rows": [rows[0], rows[1] | student, rows[2]],
-        "training": {"history": loop.history},
+        "training": {"history": trained.history},
         "machine": machine.describe(),
         "recipe": recipe.model_dump(mode="json"),
         "seconds": space.spent(),

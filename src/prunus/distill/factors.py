@@ -76,7 +76,7 @@ class FactorSettings:
         teacher: weight of the loss to the teacher's lists.
         among: what the student's softmax is over: the head of the teacher's list (:func:`~prunus.distill.lists.softmax_loss`),
             or all unseen items (:func:`~prunus.distill.lists.head_loss`).
-        temperature: of the softmax over the teacher's scores.
+        temperature: of the softmax over the teacher's scores, in standard deviations of the scores of a list.
         round_from: share of the steps after which factors stand on levels; 1 for never.
         columns: items that a batch is scored on: the heads of its lists, and others drawn evenly up to so many; 0 for
             the whole catalogue.
@@ -84,14 +84,14 @@ class FactorSettings:
     """
 
     epochs: int = 60
-    batch_users: int = 128
-    learning_rate: float = 0.02
+    batch_users: int = 256
+    learning_rate: float = 0.03
     fall_from: float = 0.6
     cycle: int = 0
     data: float = 1.0
-    teacher: float = 1.0
+    teacher: float = 0.5
     among: Literal["head", "catalogue"] = "head"
-    temperature: float = 0.05
+    temperature: float = 0.85
     round_from: float = 0.8
     columns: int = 0
     seed: int = 0
@@ -152,6 +152,7 @@ class FactorLoop:
         self.indptr, self.items = histories.indptr, histories.items.astype(np.int64)
         self.users = np.flatnonzero(np.diff(self.indptr))
         self.optimizer = torch.optim.NAdam(model.parameters(), lr=settings.learning_rate)
+        self.temperature = 1.0 if lists is None else settings.temperature * _spread(lists.scores)
         self.step = self.epoch = 0
         self.history: list[dict[str, Any]] = []
 
@@ -215,26 +216,27 @@ class FactorLoop:
         indptr = np.concatenate([[0], np.cumsum(sizes)])
         items = self.items[np.arange(indptr[-1]) + np.repeat(self.indptr[users] - indptr[:-1], sizes)]
         user = torch.from_numpy(np.repeat(np.arange(len(users)), sizes))
+        starts, flat = torch.from_numpy(indptr), torch.from_numpy(items)
         rows = model.rows()
-        profiles = model.profiles(rows, torch.from_numpy(indptr), torch.from_numpy(items))
+        profiles = model.profiles(rows, starts, flat)
         columns, place, expected = self._columns(users, rng)
         scores = profiles @ (rows if columns is None else rows[columns]).T
         loss = torch.zeros(())
         if settings.data:
             whole = scores.square().sum(1) if columns is None else (profiles @ (rows.T @ rows) * profiles).sum(1)
-            loss = settings.data * _own_loss(profiles, whole, torch.from_numpy(sizes).float())
+            loss = settings.data * _own_loss(model, rows, profiles, whole, starts, flat)
         if settings.teacher and self.lists is not None:
             sharp = scores * model.log_sharpness.exp()
             head = torch.from_numpy(place[self.lists.items[users]])
             teacher = torch.from_numpy(self.lists.scores[users])
             if settings.among == "head":
                 gone = torch.isneginf(teacher)
-                of_teacher = softmax_loss(sharp.gather(1, head), teacher, gone, temperature=settings.temperature)
+                of_teacher = softmax_loss(sharp.gather(1, head), teacher, gone, temperature=self.temperature)
             else:
                 at = torch.from_numpy(place[items])
                 seen = torch.zeros(scores.shape, dtype=torch.bool)
                 seen[user[at >= 0], at[at >= 0]] = True
-                of_teacher = head_loss(sharp, head, teacher, seen, temperature=settings.temperature, expected=expected)
+                of_teacher = head_loss(sharp, head, teacher, seen, temperature=self.temperature, expected=expected)
             loss = loss + settings.teacher * of_teacher
         return loss
 
@@ -304,10 +306,32 @@ class FactorLoop:
         self.history = json.loads(state["history"])
 
 
-def _own_loss(profiles: Tensor, whole: Tensor, lengths: Tensor) -> Tensor:
-    """Cosine loss of scores y = p D^T - x, what an item adds to its own score taken off.
+def _spread(scores: NDArray[np.float32]) -> float:
+    """Mean standard deviation of the scores of a list; 1 where all are alike."""
+    known = np.isfinite(scores)
+    count = np.maximum(known.sum(axis=1), 1)
+    mean = np.where(known, scores, 0).sum(axis=1, dtype=np.float64) / count
+    square = np.where(known, (np.where(known, scores, 0) - mean[:, None]) ** 2, 0).sum(axis=1) / count
+    return float(np.sqrt(square).mean()) or 1.0
 
-    With x D = p, x . y = |p|^2 - |x|^2 and |y|^2 = |p D^T|^2 - 2 |p|^2 + |x|^2.
+
+def _own_loss(model: Factors, rows: Tensor, profiles: Tensor, whole: Tensor, indptr: Tensor, items: Tensor) -> Tensor:
+    """Cosine loss of scores y = p D^T - n * x, what an item adds to its own score, n_j = |d_j|^2, taken off.
+
+    x . y = |p|^2 - sum_H n_j and |y|^2 = |p D^T|^2 - 2 <p, sum_H n_j d_j> + sum_H n_j^2.
+
+    Args:
+        model: the student, for its sums over histories.
+        rows: float32 [n_items, n_factors], d.
+        profiles: float32 [n_users, n_factors], p.
+        whole: float32 [n_users], |p D^T|^2.
+        indptr: int64 [n_users + 1], where each history starts.
+        items: int64, item numbers of all histories.
     """
-    own = profiles.square().sum(1)
-    return cosine_loss(own - lengths, whole - 2.0 * own + lengths, lengths)
+    n = rows.square().sum(1, keepdim=True)
+    weighted = model.profiles(torch.cat([rows, torch.ones_like(n), n], dim=1) * n, indptr, items)
+    of_rows, of_n, of_n2 = weighted[:, :-2], weighted[:, -2], weighted[:, -1]
+    at_history = profiles.square().sum(1) - of_n
+    return cosine_loss(
+        at_history, whole - 2.0 * (profiles * of_rows).sum(1) + of_n2, (indptr[1:] - indptr[:-1]).float()
+    )

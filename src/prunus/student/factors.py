@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 SPREAD: Final = 0.1
 """Standard deviation of the first weights. Rows are normalised: it only sets how far a step of the optimiser turns one."""
 
+_ROUNDS: Final = 3
+"""Power iterations of the leading factors: they are a start, and need no more digits."""
+
 
 class _Levels(torch.autograd.Function):
     """Round to whole multiples of a step, -most to most; the gradient passes as if there were no rounding."""
@@ -32,14 +35,15 @@ class _Levels(torch.autograd.Function):
 
 
 class Factors(nn.Module):
-    """Item factors d_j = (m_j * a_j) / |m_j * a_j| with 0/1 masks m_j, and scores s_j = <sum_{i in H} d_i, d_j>.
+    """Item factors d_j = c_j (m_j * a_j) / |m_j * a_j| with 0/1 masks m_j, and scores s_j = <sum_{i in H} d_i, d_j>.
 
-    Encoder and decoder are tied, and <d_j, d_j> = 1 makes an item of the history add the same to its own score whatever
-    the item: nothing is learned by copying. Once :meth:`calibrate` was called the factors stand on the levels that a
-    file keeps, and training goes on with the rounding in place (straight-through; Bengio et al. 2013, arXiv 1308.3432).
+    Encoder and decoder are tied. Direction and length are learned apart: the optimiser then turns long and short rows
+    alike. Once :meth:`calibrate` was called the factors stand on the levels that a file keeps, and training goes on with
+    the rounding in place (straight-through; Bengio et al. 2013, arXiv 1308.3432).
 
     Attributes:
         weight: float32 [n_items, n_factors], a.
+        log_length: float32 [n_items], log of c.
         mask: bool [n_items, n_factors], m.
         log_sharpness: float32 [], log of what scores are multiplied by where a softmax is taken of them.
         step: float32 [], distance of two levels; 0 before :meth:`calibrate`.
@@ -63,6 +67,7 @@ class Factors(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.weight = nn.Parameter(SPREAD * torch.randn(n_items, n_factors, generator=generator))
+        self.log_length = nn.Parameter(torch.zeros(n_items))
         self.log_sharpness = nn.Parameter(torch.tensor(2.0))
         self.register_buffer("mask", torch.ones(n_items, n_factors, dtype=torch.bool))
         self.register_buffer("step", torch.tensor(0.0))
@@ -80,14 +85,28 @@ class Factors(nn.Module):
 
     def rows(self) -> Tensor:
         """The factors d as they score now: float32 [n_items, n_factors]."""
-        rows = functional.normalize(self.weight * self.mask, dim=1)
+        rows = self._smooth()
         return _Levels.apply(rows, self.step, self.most) if self.step > 0 else rows  # type: ignore[no-untyped-call]
+
+    def _smooth(self) -> Tensor:
+        return functional.normalize(self.weight * self.mask, dim=1) * self.log_length.exp()[:, None]
+
+    @torch.no_grad()
+    def start_from(self, rows: NDArray[np.float32]) -> None:
+        """Take the directions of rows as first weights; those of length 0 stay as they were drawn.
+
+        Args:
+            rows: float32 [n_items, n_factors].
+        """
+        given = torch.from_numpy(rows)
+        length = given.norm(dim=1, keepdim=True)
+        drawn = self.weight.norm(dim=1, keepdim=True)
+        self.weight.copy_(torch.where(length > 0, given / length.clamp(min=1e-30) * drawn, self.weight))
 
     @torch.no_grad()
     def calibrate(self) -> None:
         """Choose the levels that lose the least of the factors as they are, and stand on them from now on."""
-        rows = functional.normalize(self.weight * self.mask, dim=1)
-        self.step.fill_(float(choose_step(rows.numpy(), self.bits)))
+        self.step.fill_(float(choose_step(self._smooth().numpy(), self.bits)))
 
     def profiles(self, rows: Tensor, indptr: Tensor, items: Tensor) -> Tensor:
         """Sum the factors of each history.
@@ -115,9 +134,36 @@ class Factors(nn.Module):
             popular: int32, items by falling popularity, the answer to an empty history.
         """
         calibrated = float(self.step) > 0
-        rows = functional.normalize(self.weight * self.mask, dim=1).numpy()
+        rows = self._smooth().numpy()
         step = np.array([float(self.step)], np.float32) if calibrated else None
         values = quantise(rows, self.bits, step)[0] if calibrated else rows
         if bool(self.mask.all()):
             return DenseFactors(values, popular=popular, step=step)
         return SparseFactors(SparseRows.from_dense(values, step), popular=popular)
+
+
+def leading_factors(weights: NDArray[np.float32], n_factors: int, *, seed: int = 0) -> NDArray[np.float32]:
+    """Factorise item-item weights B: the rows V sqrt(L) of the leading eigenvectors of their symmetric part.
+
+    The symmetric part is sign(B_ij) sqrt(B_ij B_ji) where both directions agree in sign, else 0. Of EASE, whose
+    B_ij = -P_ij / P_jj, it is the matrix of partial correlations -P_ij / sqrt(P_ii P_jj). Factors of eigenvalues that are
+    not positive are 0.
+
+    Args:
+        weights: float32 [n_items, n_items].
+        n_factors: at most n_items.
+        seed: of the randomised decomposition.
+
+    Returns:
+        float32 [n_items, n_factors].
+
+    References:
+        Halko, Martinsson, Tropp 2011, arXiv 0909.4061, for the decomposition.
+    """
+    b = torch.from_numpy(weights)
+    both = torch.sqrt((b * b.T).clamp_(min=0.0)).mul_(torch.sign(b))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        left, values, right = torch.svd_lowrank(both, q=min(n_factors + n_factors // 8, len(b)), niter=_ROUNDS)
+    positive = (left * right).sum(0) > 0
+    return (left * torch.sqrt(values) * positive)[:, :n_factors].contiguous().numpy()
