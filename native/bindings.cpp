@@ -1,4 +1,4 @@
-// Python sees the core through this file and bindings_forest.cpp.
+// Python sees the core through this file, bindings_forest.cpp and bindings_recommend.cpp.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -9,6 +9,7 @@
 
 #include "bindings_buffer.hpp"
 #include "bindings_forest.hpp"
+#include "bindings_recommend.hpp"
 #include "engine/dispatch.hpp"
 #include "engine/network.hpp"
 
@@ -146,4 +147,5 @@ NB_MODULE(_native, module) {
         .def_prop_ro("isa", [](const prunus::Network& self) { return self.isa().name; })
         .def_prop_ro("tile", &prunus::Network::tile, "Documents of a full tile.");
     bind_forest(module);
+    bind_recommend(module);
 }

@@ -20,8 +20,8 @@ from fuzz import run
 from fuzz.mutate import Parts, make_checks_right, mutate
 from fuzz.seeds import seeds
 from prunus import _native
-from prunus.engine.file import load
 from prunus.engine.header import sign
+from prunus.engine.loading import load
 from prunus.errors import ModelFileError
 
 FUZZ = Path(__file__).parent / "fuzz"
@@ -63,12 +63,23 @@ def test_forged_files_are_read_or_refused_by_name(seed, name):
 
 
 def test_forging_reaches_far():
-    """The changes above come to many outcomes, loaded models of both classes among them."""
+    """The changes above come to many outcomes, loaded models of each class among them."""
     rng = random.Random(0)
-    outcomes = {fuzz.target.read(mutate(FILES[rng.choice(sorted(FILES))], rng)) for _ in range(800)}
+    outcomes = {fuzz.target.read(mutate(FILES[rng.choice(sorted(FILES))], rng)) for _ in range(1000)}
     assert len(outcomes) > 60
-    assert {"loaded Network", "loaded Ensemble"} <= outcomes
-    for part in ("checksum", "indptr", "index", "child", "does not score here", "truncated", "NaN", "no JSON"):
+    assert {"loaded Network", "loaded Ensemble", "loaded SparseFactors", "loaded DenseFactors"} <= outcomes
+    for part in (
+        "checksum",
+        "indptr",
+        "index",
+        "child",
+        "unpacked",
+        "id map",
+        "does not score here",
+        "truncated",
+        "NaN",
+        "no JSON",
+    ):
         assert any(part in outcome for outcome in outcomes), part
 
 

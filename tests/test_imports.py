@@ -214,7 +214,7 @@ print(prunus.load.__name__, prunus.RankScorer.__name__)
     assert run(code).split() == ["load", "RankScorer"]
 
 
-@pytest.mark.parametrize("name", ["DistilledRanker", "RankScorer", "load"])
+@pytest.mark.parametrize("name", ["DistilledRanker", "RankScorer", "RecommendScorer", "load"])
 def test_facade_names_resolve(name: str) -> None:
     """Each public name of the package is there."""
     import prunus

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from prunus.compiler import compile as compile  # noqa: A004 - the verb, as the user writes it
     from prunus.compress.estimator import DistilledRanker as DistilledRanker
-    from prunus.engine.file import load as load
+    from prunus.engine.loading import load as load
+    from prunus.engine.recommend_scorer import RecommendScorer as RecommendScorer
     from prunus.engine.scorer import RankScorer as RankScorer
 
 __version__ = "0.1.0"
@@ -24,11 +25,12 @@ __version__ = "0.1.0"
 _HOME = {
     "DistilledRanker": "prunus.compress.estimator",
     "RankScorer": "prunus.engine.scorer",
+    "RecommendScorer": "prunus.engine.recommend_scorer",
     "compile": "prunus.compiler",
-    "load": "prunus.engine.file",
+    "load": "prunus.engine.loading",
 }
 
-__all__ = ["DistilledRanker", "RankScorer", "__version__", "compile", "load"]
+__all__ = ["DistilledRanker", "RankScorer", "RecommendScorer", "__version__", "compile", "load"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-# The native engine. Use prunus.engine.scorer.RankScorer, which checks what this module assumes.
+# The native engine. Use RankScorer and RecommendScorer, which check what this module assumes.
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,3 +54,39 @@ class Forest:
     def trees(self) -> int: ...
     def score(self, X: NDArray[np.float32], out: NDArray[np.float32], n_threads: int = 1) -> int: ...
     def leaves(self, X: NDArray[np.float32], out: NDArray[np.int32]) -> None: ...
+
+class Recommender:
+    def __init__(
+        self,
+        n_items: int,
+        n_factors: int,
+        indptr: NDArray[np.int32],
+        factor: NDArray[np.int32],
+        value: NDArray[np.float32],
+        encode_indptr: NDArray[np.int32] | None,
+        encode_factor: NDArray[np.int32] | None,
+        encode_value: NDArray[np.float32] | None,
+        scale: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        order: NDArray[np.int32],
+        step: NDArray[np.float32] | None,
+        encode_step: NDArray[np.float32] | None,
+        isa: str,
+    ) -> None: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def quads(self) -> bool: ...
+    def recommend(
+        self,
+        indptr: NDArray[np.int32],
+        items: NDArray[np.int32],
+        ids: NDArray[np.int32],
+        scores: NDArray[np.float32],
+        allowed: NDArray[np.uint8] | None = None,
+        mask_seen: bool = True,
+        n_threads: int = 1,
+    ) -> None: ...
+    def score(
+        self, indptr: NDArray[np.int32], items: NDArray[np.int32], scores: NDArray[np.float32], n_threads: int = 1
+    ) -> None: ...

@@ -15,16 +15,17 @@ import numpy as np
 
 from prunus.data.ranking import Schema
 from prunus.engine import file as model_file
+from prunus.engine import recommender_codec, recommender_file
 from prunus.engine.codec import widen
 from prunus.engine.header import sign
 from prunus.errors import PrunusError
 
-TYPES = {"U8": np.uint8, "I8": np.int8, "U16": np.uint16, "I16": np.int16, "I32": np.int32, "F32": np.float32, "F64": np.float64, "I64": np.int64}  # fmt: skip
-OTHER_TYPES = ("BOOL", "F16", "BF16", "U32", "U64", "F8_E4M3", "Q4", "")
+TYPES = {"U8": np.uint8, "I8": np.int8, "U16": np.uint16, "I16": np.int16, "I32": np.int32, "F32": np.float32, "F64": np.float64, "I64": np.int64, "F16": np.float16}  # fmt: skip
+OTHER_TYPES = ("BOOL", "BF16", "U32", "U64", "F8_E4M3", "Q4", "")
 
 WHOLE = (-1, 0, 1, 2, 3, 4, 7, 8, 63, 64, 65, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 65537, 2**31 - 1, -(2**31))  # fmt: skip
 REAL = (0.0, -0.0, 1.0, -1.0, 0.5, 6.0, 1e-45, 1e-38, 1e-30, 1e30, 1e38, 3.4e38, -3.4e38, 127.0, 255.0, np.nan, np.inf, -np.inf)  # fmt: skip
-JSON = (None, True, False, 0, 1, -1, 2, 63, 64, 65, 65536, 2**31, 2**63, 10**40, 0.0, 1.5, -1e308, "", "dense", "sparse", "dense_int8", "block_int8", "relu6", "ranker", "I16", "F64", "0" * 64, "\x00\\\"'", [], {}, [[]], [0] * 70, {"a": 1})  # fmt: skip
+JSON = (None, True, False, 0, 1, -1, 2, 63, 64, 65, 65536, 2**31, 2**63, 10**40, 0.0, 1.5, -1e308, "", "dense", "sparse", "dense_int8", "block_int8", "relu6", "ranker", "I16", "F64", "recommender", "levels", "untied", "item_item", "F16", "0" * 64, "\x00\\\"'", [], {}, [[]], [0] * 70, {"a": 1})  # fmt: skip
 NESTED = 5000
 
 BROKEN = (ValueError, KeyError, TypeError, IndexError, OverflowError, AttributeError, RecursionError, struct.error)
@@ -232,6 +233,11 @@ def make_checks_right(content: bytes) -> bytes:
     with contextlib.suppress(PrunusError, *BROKEN), np.errstate(all="ignore"):
         parts = Parts(content)
         version = parts.header["format_version"]
+        if parts.header["kind"] == recommender_file.KIND:
+            entry = parts.header[recommender_file.KEY]
+            recommender_codec.types(entry, "the mutated file")
+            parts.arrays["check"] = recommender_file.check_scores(recommender_codec.build(entry, parts.arrays)[0])
+            return sign(parts.assemble())
         (codec,) = (one for one in model_file.CODECS if one.key in parts.header and one.since <= version)
         entry, schema = parts.header[codec.key], parts.header["schema"]
         codec.types(entry, version, "the mutated file")

@@ -7,9 +7,11 @@ import numpy as np
 from engine_networks import make_inputs, make_network
 from ensembles import ALL_MISSING, make_ensemble
 from prunus.data.ranking import Schema
+from prunus.engine import recommender_file
 from prunus.engine.ensemble import Ensemble
 from prunus.engine.file import to_bytes
 from prunus.engine.network import Activation, BlockInt8, Dense, DenseInt8, Network, SlotKind
+from recommenders import make_dense, make_sparse
 
 
 def int8_network(rng):
@@ -51,4 +53,19 @@ def seeds():
         allowed = tuple(isinstance(model, Ensemble) or f % 2 == 1 for f in range(model.n_features))
         schema = Schema(tuple(f"f{f}" for f in range(model.n_features)), allowed)
         files[name] = to_bytes(model, schema, metadata={"teacher": "t", "verdict": {"lower": -0.5}})
-    return files
+    return files | recommenders(rng)
+
+
+def recommenders(rng):
+    """Give the bytes of some small recommenders, by name; one is large enough for an entropy code."""
+    models = {
+        "factors": make_sparse(rng, 9, 12, 3, bits=4, tied=False, scale=True, bias=True, per_row=True),
+        "coded": make_sparse(rng, 60, 40, 7, bits=3),
+        "item-item": make_sparse(rng, 7, stored=3, item_item=True),
+        "dense": make_dense(rng, 6, 3, bits=8, bias=True),
+    }
+    names = {"factors": [f"item {i}" for i in range(9)], "item-item": [str(7 * i) for i in range(7)]}
+    return {
+        name: recommender_file.to_bytes(model, names.get(name), metadata={"teacher": "t"})
+        for name, model in models.items()
+    }

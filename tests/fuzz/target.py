@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from prunus import _native
-from prunus.engine.file import load, read_header
+from prunus.engine.file import read_header
+from prunus.engine.loading import load
+from prunus.engine.recommend_scorer import RecommendScorer
 from prunus.engine.scorer import RankScorer
 from prunus.errors import DataError, ModelFileError
 
@@ -40,6 +42,9 @@ def read(content: bytes) -> str:
             chain.append(chain[-1].__cause__ or chain[-1].__context__)
         assert not any(isinstance(one, MemoryError) for one in chain), f"{len(content)} bytes took all memory"
         return re.sub(r"'[^']*'|[\d.e+-]*\d|\[.*\]|\(.*\)|nan|inf", "_", str(error).replace(str(path), "_"))[:120]
+    if isinstance(scorer, RecommendScorer):
+        make_lists(scorer)
+        return f"loaded {type(scorer.model).__name__}"
     rng = np.random.default_rng(0)
     n = scorer.schema.n_features
     X = (rng.normal(size=(67, n)) * 10 ** rng.uniform(-3, 6, (67, 1))).astype(np.float32)
@@ -53,3 +58,16 @@ def read(content: bytes) -> str:
             except DataError:  # NaN or infinity where neither may stand
                 continue
     return f"loaded {type(scorer.model).__name__}"
+
+
+def make_lists(scorer: RecommendScorer) -> None:
+    """Ask for lists of all lengths, for one user and for many, on every instruction set."""
+    n_items = scorer.model.n_items
+    histories = [[], [0], [n_items - 1], list(range(0, n_items, 3)), *([[n_items // 2]] * 15)]
+    for isa in _native.isas():
+        same = RecommendScorer(scorer.model, scorer.item_ids, isa=isa)
+        for users in (histories, histories[3:4]):
+            for k in (1, min(n_items, 100) + 1):
+                found = same.recommend(users, k, block=[0])
+                assert (found.ids < n_items).all()
+        same.recommend_ids([["item 1", "7"]], 3)

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECK_ROWS", "check_rows", "codec_of", "load", "read_header", "save", "to_bytes", "write_atomically"]
 
-KINDS = ("ranker",)
-"""Kinds of model that can be written and loaded."""
+KINDS = ("ranker", "recommender")
+"""Kinds of model that a file can hold. This module writes and loads rankers, and reads the header of any."""
 
 CODECS: tuple[Codec[Any], ...] = (NetworkCodec(), EnsembleCodec())
 """One for each class of model that a ranker can be."""
@@ -73,7 +73,7 @@ def save(
         schema: its features' names and missing-value rules, one for each column.
         metadata: provenance in plain JSON values (NumPy numbers and arrays are converted), under any keys but the
             file's own (:data:`~prunus.engine.header.KEYS`).
-        kind: ``"ranker"``, the only kind so far.
+        kind: ``"ranker"``, the only kind that is written here.
 
     Raises:
         SchemaError: the schema does not fit the model.
@@ -83,7 +83,7 @@ def save(
     """
     content = to_bytes(model, schema, metadata=metadata, kind=kind)
     try:
-        _from_bytes(content, "the model to be saved")
+        scorer_from_bytes(content, "the model to be saved")
     except ModelFileError as error:
         msg = f"{error}; the model cannot be saved: expected one whose scores can be repeated, so check its weights"
         raise NetworkError(msg) from error
@@ -103,7 +103,7 @@ def load(path: str | os.PathLike[str]) -> RankScorer:
         ModelFileError: the file is absent, truncated, damaged, foreign, or holds what cannot run.
         ModelVersionError: it was written in a format that this version does not know.
     """
-    return _from_bytes(read_bytes(path), str(path))
+    return scorer_from_bytes(read_bytes(path), str(path))
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -121,8 +121,8 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def to_bytes(model: Model, schema: Schema, *, metadata: Mapping[str, object], kind: str = "ranker") -> bytes:
     """Return the bytes of a model file; arguments and errors as in :func:`save`."""
-    if kind not in KINDS:
-        msg = f"got kind {kind!r}; expected one of {', '.join(KINDS)}"
+    if kind != "ranker":
+        msg = f"got kind {kind!r}; expected ranker (a recommender is written by prunus.engine.recommender_file)"
         raise ModelFileError(msg)
     if schema.n_features != model.n_features:
         msg = f"got a schema of {schema.n_features} features for a model of {model.n_features}; expected the same"
@@ -158,8 +158,12 @@ def check_rows(model: Model, schema: Schema) -> NDArray[np.float32]:
     return codec_of(model).check_rows(model, schema)
 
 
-def _from_bytes(content: bytes, name: str) -> RankScorer:
+def scorer_from_bytes(content: bytes, name: str) -> RankScorer:
+    """Check the bytes of a model file as :func:`load` does; ``name`` is what to call it in messages."""
     header = checked_header(content, name, KINDS)
+    if header["kind"] != "ranker":
+        msg = f"{name} is a {header['kind']}; expected a ranker: prunus.load() takes either"
+        raise ModelFileError(msg)
     version = header["format_version"]
     codecs = [codec for codec in CODECS if codec.since <= version and codec.key in header]
     require(len(codecs) == 1, name, f"it describes {len(codecs)} models, not one")

@@ -21,13 +21,15 @@ from prunus.engine.header import (
     checked_header,
     header_text,
     outer_header,
+    read_bytes,
     refuse,
     require,
     sign,
 )
 from prunus.engine.item_ids import check_ids
 from prunus.engine.levels import quantise_model
-from prunus.errors import ModelFileError, NetworkError, RecommenderError
+from prunus.engine.recommend_scorer import RecommendScorer
+from prunus.errors import DataError, ModelFileError, NetworkError, RecommenderError
 
 if TYPE_CHECKING:
     import os
@@ -130,7 +132,7 @@ def save(
     """
     content = to_bytes(model, item_ids, metadata=metadata)
     try:
-        from_bytes(content, "the model to be saved")
+        scorer_from_bytes(content, "the model to be saved")
     except ModelFileError as error:
         msg = f"{error}; the model cannot be saved: expected one whose scores can be repeated, so check its values"
         raise NetworkError(msg) from error
@@ -150,14 +152,58 @@ def sizes(content: bytes, name: str) -> Sizes:
     return Sizes(len(content), int(place[1]) - int(place[0]), header[KEY]["items"])
 
 
+def load(path: str | os.PathLike[str]) -> RecommendScorer:
+    """Read a model file and check all of it before anything is returned.
+
+    Args:
+        path: a file that :func:`save` wrote.
+
+    Returns:
+        A scorer on the best instruction set of this CPU, with the items' names and the metadata that were saved.
+
+    Raises:
+        ModelFileError: the file is absent, truncated, damaged, foreign, or holds what cannot run.
+        ModelVersionError: it was written in a format that this version does not know.
+    """
+    return scorer_from_bytes(read_bytes(path), str(path))
+
+
+def scorer_from_bytes(content: bytes, name: str) -> RecommendScorer:
+    """Check the bytes of a model file as :func:`load` does; ``name`` is what to call it in messages."""
+    model, ids, metadata, expected = _parse(content, name)
+    try:
+        scorer = RecommendScorer(model, ids, metadata=metadata)
+        found = scorer.scores(check_histories(model.n_items))
+    except (NetworkError, DataError, MemoryError) as error:
+        refuse(name, error)
+    found = np.take_along_axis(found, check_items(model.n_items), axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):  # NaN found compares as different
+        same = np.abs(found - expected) <= TOLERANCE * np.maximum(1, np.abs(expected))
+    if not same.all():
+        row, column = (int(place[0]) for place in np.nonzero(~same))
+        msg = (
+            f"{name} does not score here as where it was written (check history {row}: {found[row, column]}, expected"
+            f" {expected[row, column]}, instruction set {scorer.isa}): make the model again, or report this as a bug"
+        )
+        raise ModelFileError(msg)
+    return scorer
+
+
 def from_bytes(content: bytes, name: str) -> tuple[Recommender, tuple[str, ...] | None, dict[str, Any]]:
-    """Check all of a file's bytes, and return model, items' names and metadata.
+    """Check the bytes of a file without scoring, and return model, items' names and metadata.
 
     Raises:
         ModelFileError: the file is truncated, damaged, foreign, or holds what cannot run.
         ModelVersionError: it was written in a format that this version does not know.
     """
-    header = checked_header(content, name, (KIND,))
+    return _parse(content, name)[:3]
+
+
+def _parse(
+    content: bytes, name: str
+) -> tuple[Recommender, tuple[str, ...] | None, dict[str, Any], NDArray[np.float32]]:
+    header = checked_header(content, name, (KIND, "ranker"))
+    require(header["kind"] == KIND, name, f"it is a {header['kind']}, not a {KIND}; prunus.load() takes either")
     wanted = codec.types(header.get(KEY), name)
     arrays = take_tensors(content, wanted | {"check": "F32"}, name)
     try:
@@ -169,7 +215,7 @@ def from_bytes(content: bytes, name: str) -> tuple[Recommender, tuple[str, ...] 
     require(expected.shape == shape, name, f"check has shape {expected.shape}, not {shape}")
     require(np.isfinite(expected).all(), name, "check holds NaN or infinity")
     metadata = {key: value for key, value in header.items() if key not in KEYS | {KEY}}
-    return model, ids, metadata
+    return model, ids, metadata, expected
 
 
 def check_histories(n_items: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

@@ -17,7 +17,9 @@ class Prunus:
     def __init__(self, model: str) -> None:
         import prunus
 
-        self.scorer = prunus.load(model)
+        scorer = prunus.load(model)
+        assert isinstance(scorer, prunus.RankScorer)
+        self.scorer = scorer
 
     def call(self, batch: int) -> Call:
         """Give the function to time for batches of this size."""

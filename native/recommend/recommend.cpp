@@ -1,0 +1,194 @@
+// The call: profiles, scores, lists.
+#include <algorithm>
+#include <cstring>
+
+#include "../engine/network.hpp"
+#include "../engine/scratch.hpp"
+#include "../engine/threads.hpp"
+#include "recommender.hpp"
+
+namespace prunus {
+namespace recommend {
+namespace {
+
+constexpr size_t line = 16;  // floats
+constexpr size_t most_users = 16;
+
+size_t lines(size_t floats) {
+    return (floats + line - 1) / line * line;
+}
+
+uint32_t rounded(uint32_t count, uint32_t to) {
+    return (count + to - 1) / to * to;
+}
+
+}  // namespace
+
+const RecommendIsa* recommend_isa_of(const char* name) noexcept {
+#ifdef PRUNUS_X86
+    __builtin_cpu_init();
+    if (std::strcmp(name, "avx512vnni") == 0 && __builtin_cpu_supports("avx512vbmi")) return &avx512vbmi::isa;
+    if (std::strncmp(name, "avx512", 6) == 0) return &avx512::isa;
+    if (std::strcmp(name, "avx2") == 0) return &avx2::isa;
+#else
+    (void)name;
+#endif
+    return &scalar::isa;
+}
+
+// One thread's scratch, cut into parts; each begins on a cache line.
+struct Recommender::Memory {
+    float* profile;   // [factors to a whole block]
+    float* profiles;  // [factors][users]
+    float* scores;    // [groups * 16]
+    char* tables;
+    uint16_t* allowed;  // [groups] for one user, [items] for many
+    uint64_t* keys;     // [users][TopK::capacity]
+
+    // Cut it, or (base null) only count: returns the floats that it takes.
+    size_t cut(float* base, const PackedFactors& packed, const RecommendIsa& isa, bool item_item, uint32_t k) {
+        size_t used = 0;
+        const auto part = [&](auto*& pointer, size_t floats) {
+            pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(base + (base == nullptr ? 0 : used));
+            used += lines(floats);
+        };
+        const size_t factors = item_item ? 0 : rounded(packed.factors, block);
+        part(profile, factors);
+        part(profiles, factors * isa.users);
+        part(scores, rounded(packed.items, group));
+        part(tables, item_item ? 0 : table_bytes(packed.factors) / sizeof(float) + 1);
+        part(allowed, packed.items / 2 + 1);
+        part(keys, most_users * 2 * TopK::capacity(k));
+        return used;
+    }
+};
+
+size_t Recommender::scratch_floats(uint32_t k) const noexcept {
+    Memory memory;
+    return memory.cut(nullptr, packed_, isa_, item_item_, k);
+}
+
+// p = sum over the history of c_i e_i.
+void Recommender::encode(const Request& request, size_t user, float* profile) const noexcept {
+    std::fill_n(profile, rounded(packed_.factors, block), 0.0f);
+    const int32_t *first = request.items + request.indptr[user], *last = request.items + request.indptr[user + 1];
+    if (encode_rows_ == nullptr) {
+        for (; first != last; ++first)
+            for (uint32_t j = encode_start_[*first]; j < encode_start_[*first + 1]; ++j)
+                profile[encode_at_[j]] += encode_value_[j];
+        return;
+    }
+    constexpr int ahead = 4;  // rows; the next one alone arrives too late
+    for (; first != last; ++first) {
+        if (last - first > ahead)
+            for (size_t at = encode_row_[first[ahead]]; at < encode_row_[first[ahead] + 1]; at += 64)
+                __builtin_prefetch(encode_rows_ + at);
+        const char* row = encode_rows_ + encode_row_[*first];
+        const uint32_t length = encode_start_[*first + 1] - encode_start_[*first];
+        const uint16_t* factor = reinterpret_cast<const uint16_t*>(row);
+        const int8_t* level = reinterpret_cast<const int8_t*>(row + 2 * static_cast<size_t>(length));
+        const float step = encode_step_[*first];
+        for (uint32_t j = 0; j < length; ++j) profile[factor[j]] += step * static_cast<float>(level[j]);
+    }
+}
+
+void Recommender::scores_by_place(const Request& request, size_t user, const Memory& memory) const noexcept {
+    if (!item_item_) {
+        encode(request, user, memory.profile);
+        return isa_.one(packed_, memory.profile, memory.tables, memory.scores);
+    }
+    std::copy_n(packed_.bias, rounded(packed_.items, group), memory.scores);
+    for (int32_t i = request.indptr[user]; i < request.indptr[user + 1]; ++i) {
+        const int32_t item = request.items[i];
+        for (uint32_t j = encode_start_[item]; j < encode_start_[item + 1]; ++j)
+            memory.scores[encode_at_[j]] += encode_value_[j];
+    }
+}
+
+void Recommender::recommend_one(const Request& request, size_t user, const Memory& memory, int32_t* items,
+                                float* scores) const noexcept {
+    const uint32_t groups = rounded(packed_.items, group) / group;
+    std::fill_n(memory.allowed, groups, static_cast<uint16_t>(0xffff));
+    if (packed_.items % group != 0)
+        memory.allowed[groups - 1] = static_cast<uint16_t>((1u << packed_.items % group) - 1);
+    const auto forbid = [&](uint32_t place) {
+        memory.allowed[place / group] &= static_cast<uint16_t>(~(1u << place % group));
+    };
+    if (request.allowed != nullptr)
+        for (uint32_t place = 0; place < packed_.items; ++place)
+            if (request.allowed[packed_.item_at[place]] == 0) forbid(place);
+    if (request.mask_seen)
+        for (int32_t i = request.indptr[user]; i < request.indptr[user + 1]; ++i)
+            forbid(static_cast<uint32_t>(place_of_[request.items[i]]));
+    scores_by_place(request, user, memory);
+    TopK list;
+    list.start(memory.keys, std::min(request.k, packed_.items));
+    isa_.offer(packed_, memory.scores, memory.allowed, list);
+    list.write(items, scores, request.k);
+}
+
+void Recommender::recommend_many(const Request& request, size_t first, size_t count, const Memory& memory,
+                                 int32_t* items, float* scores) const noexcept {
+    const uint32_t lanes = isa_.users, k = std::min(request.k, packed_.items);
+    const uint16_t everybody = static_cast<uint16_t>((1u << count) - 1);
+    std::fill_n(memory.allowed, packed_.items, everybody);
+    if (request.allowed != nullptr)
+        for (uint32_t place = 0; place < packed_.items; ++place)
+            if (request.allowed[packed_.item_at[place]] == 0) memory.allowed[place] = 0;
+    TopK lists[most_users];
+    for (uint32_t u = 0; u < lanes; ++u) {
+        lists[u].start(memory.keys + u * TopK::capacity(k), k);
+        if (u >= count) {
+            for (uint32_t f = 0; f < packed_.factors; ++f) memory.profiles[static_cast<size_t>(f) * lanes + u] = 0.0f;
+            continue;
+        }
+        encode(request, first + u, memory.profile);
+        for (uint32_t f = 0; f < packed_.factors; ++f)
+            memory.profiles[static_cast<size_t>(f) * lanes + u] = memory.profile[f];
+        if (request.mask_seen)
+            for (int32_t i = request.indptr[first + u]; i < request.indptr[first + u + 1]; ++i)
+                memory.allowed[place_of_[request.items[i]]] &= static_cast<uint16_t>(~(1u << u));
+    }
+    isa_.many(packed_, memory.profiles, memory.allowed, lists);
+    for (size_t u = 0; u < count; ++u) lists[u].write(items + u * request.k, scores + u * request.k, request.k);
+}
+
+int Recommender::recommend(const Request& request, int32_t* items, float* scores, unsigned n_threads) const noexcept {
+    const size_t floats = scratch_floats(std::min(request.k, packed_.items));
+    return split(request.users, isa_.users, n_threads, [&](size_t first, size_t n) noexcept {
+        Memory memory;
+        float* base = thread_scratch(floats);
+        if (base == nullptr) return static_cast<int>(status_no_memory);
+        memory.cut(base, packed_, isa_, item_item_, std::min(request.k, packed_.items));
+        for (size_t done = 0; done < n;) {
+            const size_t count = std::min<size_t>(isa_.users, n - done), user = first + done;
+            if (!item_item_ && count >= isa_.fewest) {
+                recommend_many(request, user, count, memory, items + user * request.k, scores + user * request.k);
+            } else {
+                for (size_t u = user; u < user + count; ++u)
+                    recommend_one(request, u, memory, items + u * request.k, scores + u * request.k);
+            }
+            done += count;
+        }
+        return static_cast<int>(status_ok);
+    });
+}
+
+int Recommender::score(const Request& request, float* scores, unsigned n_threads) const noexcept {
+    const size_t floats = scratch_floats(0);
+    return split(request.users, 1, n_threads, [&](size_t first, size_t n) noexcept {
+        Memory memory;
+        float* base = thread_scratch(floats);
+        if (base == nullptr) return static_cast<int>(status_no_memory);
+        memory.cut(base, packed_, isa_, item_item_, 0);
+        for (size_t user = first; user < first + n; ++user) {
+            scores_by_place(request, user, memory);
+            for (uint32_t place = 0; place < packed_.items; ++place)
+                scores[user * packed_.items + static_cast<size_t>(packed_.item_at[place])] = memory.scores[place];
+        }
+        return static_cast<int>(status_ok);
+    });
+}
+
+}  // namespace recommend
+}  // namespace prunus
