@@ -239,6 +239,15 @@ def bytes_of_floats():
             f"bytes of scale {scale}, zero {zero}", "rounding to bytes", network, X, expected, 0,
             batches=(*SOME_BATCHES, len(X)),
         )  # fmt: skip
+    rng = np.random.default_rng(0)
+    layer = DenseInt8([[1, -2, 3, -5, 7]], [1.0], [0.0], 1.0, 0.0, Activation.IDENTITY)
+    pool = np.float32([*range(-2, 258), *np.arange(-2, 258) + 0.5, 4e4, -4e4, 7e4, -7e4, 1e9, -1e9, 1e30, -1e30])
+    X = rng.choice(np.concatenate([pool, np.repeat(pool[-8:], 30)]), (300, 5))
+    network = one_score_of((layer,), 5)
+    yield network_case(
+        "bytes of five inputs", "rounding to bytes", network, X, reference.score(network, X), 0,
+        batches=(*SOME_BATCHES, 300),
+    )  # fmt: skip
     huge = np.float32(3e38)
     weights = np.float32([[huge, huge, 0], [-huge, -huge, 0], [0, 0, 1]])
     byte = DenseInt8(np.diag([1, 2, 4]), np.ones(3), np.zeros(3), 1.0, 0.0, Activation.IDENTITY)
@@ -258,7 +267,7 @@ def chains():
     """Bytes handed from int8 layer to int8 layer, and networks of every kind of layer."""
     exact = [Activation.IDENTITY, Activation.RELU, Activation.RELU6]
     for activation in exact:
-        for scale, zero in ((0.3, 0.7), (42.5, 128.0), (1000.0, -3.0)):
+        for scale, zero in ((0.3, 0.7), (42.5, 128.0), (1000.0, -3.0), (1e6, 9.0)):
             rng = np.random.default_rng(int(scale) + activation)
             layers = [dense_int8(rng, 24, 21, activation=activation, scale=9.0)]
             for n_inputs, n_outputs, density in ((21, 35, 0.4), (35, 18, 1.0)):
