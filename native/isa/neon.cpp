@@ -12,10 +12,8 @@ namespace {
 // Bit patterns of floats that `split` works with: 2/3 begins the interval of 1 + f, and 2 starts the power 2^(1-e).
 constexpr int two_thirds = 0x3f2aaaab, two = 0x40000000, exponent_mask = static_cast<int>(0xff800000u);
 
-// A quad of int8 weights stays four bytes. No instruction of Armv8.0 multiplies unsigned bytes with signed ones, and
-// the product of two signed bytes leaves 16 bits at the third of a sum: so bytes become 32 bits when they are loaded,
-// once for all outputs (or documents) that share them, and a quad is four multiply-adds of whole vectors.
-constexpr uint32_t int8_halves = 1;
+// No instruction of Armv8.0 multiplies unsigned bytes with signed ones: pairs of 16 bits, as in x86_int8.inl.
+constexpr uint32_t int8_halves = 2;
 
 // Bytes of four documents: see x86_int8.inl, whose words and layout these are.
 struct Int8x16 {
@@ -23,11 +21,11 @@ struct Int8x16 {
     typedef int32x4_t Memory __attribute__((may_alias, aligned(4)));
     typedef int32_t Word __attribute__((may_alias));
     struct Quads {
-        Int byte[4];
+        int16x8_t even, odd;
     };
-    // Of the 32 registers: 8 or 16 sums, 8 or 4 for weights, 4 for inputs.
-    static constexpr int height(int vectors) { return vectors >= 3 ? 2 : vectors == 2 ? 4 : 8; }
-    static constexpr int sums_of_few(int) { return 16; }
+    // 8 to 16 sums, 8 or 16 registers of weights, 2 of inputs, 2 of products: the 32 registers, nearly.
+    static constexpr int height(int vectors) { return vectors >= 3 ? 4 : 8; }
+    static constexpr int sums_of_few(int) { return 8; }
 
     static PRUNUS_INLINE Int zero() { return vdupq_n_s32(0); }
     static PRUNUS_INLINE Int splat(int32_t x) { return vdupq_n_s32(x); }
@@ -35,26 +33,26 @@ struct Int8x16 {
     static PRUNUS_INLINE Int load(const void* p) { return *static_cast<const Memory*>(p); }
     static PRUNUS_INLINE void store(void* p, Int x) { *static_cast<Memory*>(p) = x; }
 
+    static PRUNUS_INLINE Quads pairs(Int even, Int odd) {
+        return {vreinterpretq_s16_s32(even), vreinterpretq_s16_s32(odd)};
+    }
     static PRUNUS_INLINE Quads quads(Int x) {
-        const uint32x4_t u = vreinterpretq_u32_s32(x), least = vdupq_n_u32(255);
-        const auto byte = [](uint32x4_t b) { return vreinterpretq_s32_u32(b); };
-        return {{byte(vandq_u32(u, least)), byte(vandq_u32(vshrq_n_u32(u, 8), least)),
-                 byte(vandq_u32(vshrq_n_u32(u, 16), least)), byte(vshrq_n_u32(u, 24))}};
+        return {vandq_s16(vreinterpretq_s16_s32(x), vdupq_n_s16(255)),
+                vreinterpretq_s16_u16(vshrq_n_u16(vreinterpretq_u16_s32(x), 8))};
     }
-    static PRUNUS_INLINE Quads signed_quads(Int w) {
-        return {{vshrq_n_s32(vshlq_n_s32(w, 24), 24), vshrq_n_s32(vshlq_n_s32(w, 16), 24),
-                 vshrq_n_s32(vshlq_n_s32(w, 8), 24), vshrq_n_s32(w, 24)}};
+    static PRUNUS_INLINE Quads weights(const int32_t* p, uint32_t odd) { return pairs(splat(p[0]), splat(p[odd])); }
+    static PRUNUS_INLINE Quads weights_in_lanes(const int32_t* p, uint32_t odd) {
+        return pairs(load(p), load(p + odd));
     }
-    static PRUNUS_INLINE Quads weights(const int32_t* p, uint32_t) { return signed_quads(splat(*p)); }
-    static PRUNUS_INLINE Quads weights_in_lanes(const int32_t* p, uint32_t) { return signed_quads(load(p)); }
     static PRUNUS_INLINE Quads block(const int32_t* p, uint32_t& offset) {
-        offset = static_cast<uint32_t>(p[1]);
-        return weights(p, 0);
+        offset = static_cast<uint32_t>(p[2]);
+        return weights(p, 1);
     }
     static PRUNUS_INLINE Int dot(Int sum, const Quads& x, const Quads& w) {
-        PRUNUS_UNROLL
-        for (int i = 0; i < 4; ++i) sum = vmlaq_s32(sum, x.byte[i], w.byte[i]);
-        return sum;
+        const Int low = vmlal_s16(vmull_s16(vget_low_s16(x.even), vget_low_s16(w.even)), vget_low_s16(x.odd),
+                                  vget_low_s16(w.odd)),
+                  high = vmlal_high_s16(vmull_high_s16(x.even, w.even), x.odd, w.odd);
+        return vaddq_s32(sum, vpaddq_s32(low, high));
     }
 
     // Steps of four vectors, saturated to bytes, as one row.
@@ -97,8 +95,8 @@ struct Vec {
         Reg scale, exponent;
     };
     static constexpr float exponent_to_log = 0x1p-23f * 0.693147180559945f;
-    // 18 or more sums, up to 4 inputs, up to 6 weights, of the 32 registers.
-    static constexpr int dense_height(int vectors) { return vectors >= 3 ? 6 : 12; }
+    // 12 or 16 sums: with 24 GCC 12 spills, since it loads all weights first.
+    static constexpr int dense_height(int vectors) { return vectors >= 3 ? 4 : 12 / vectors; }
 
     static PRUNUS_INLINE Reg load(const float* p) { return vld1q_f32(p); }
     static PRUNUS_INLINE Reg load_any(const float* p) { return vld1q_f32(p); }
