@@ -127,7 +127,12 @@ def test_index_names_every_page() -> None:
     assert {name for name in pages if f"({name})" not in index} == set()
 
 
-EXAMPLES = {"serve.py": ["prunus-demo/ranker.prunus"], "compress.py": ["out", "1"], "callable_teacher.py": ["1"]}
+EXAMPLES = {
+    "serve.py": ["prunus-demo/ranker.prunus"],
+    "compress.py": ["out", "1"],
+    "callable_teacher.py": ["1"],
+    "films.py": ["--quick"],
+}
 
 
 def test_table_of_examples_is_whole() -> None:

@@ -294,7 +294,8 @@ class AttentionDistillation(nn.Module):
         k = torch.stack([functional.relu(key(_means(f))) for key, f in zip(self.keys, student, strict=True)], dim=1)
         keys = self.bilinear(k.flatten(0, 1)).view(len(q), len(student), len(teacher), self.width)
         positions = self.teacher_positions @ self.student_positions.T
-        return torch.softmax((torch.einsum("nstd,ntd->nts", keys, q) + positions) / math.sqrt(self.width), dim=2)
+        logits = (keys * q[:, None]).sum(dim=3).transpose(1, 2) + positions
+        return torch.softmax(logits / math.sqrt(self.width), dim=2)
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         """Return the loss, a scalar; arguments as in :meth:`attention`."""
