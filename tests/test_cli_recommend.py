@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import prunus
 from cli_tools import run
 from interactions_world import make_interactions
 
@@ -108,3 +109,64 @@ def test_given_test_part(compressed: Compressed, tmp_path: Path) -> None:
     assert values["split"] == "given"
     assert values["student"]["id_map_bytes"] == 0
     assert values["student"]["file_bytes"] <= 4000
+
+
+def test_evaluate_repeats_the_figures_of_compress(compressed: Compressed) -> None:
+    """The same data, split and seed give the figures of the run; against itself a model is non-inferior."""
+    asked = ("recommend", "evaluate", compressed.model, compressed.path / "ratings.csv", "-k", "5")
+    values = run(*asked, "--against", compressed.model, "--json").json()
+    made = compressed.values["student"]
+    assert isinstance(made, dict)
+    for key in ("ndcg@5", "recall@5", "hr@5", "mrr@5", "bytes_per_item", "file_bytes", "id_map_bytes"):
+        assert values["student"][key] == pytest.approx(made[key], rel=1e-9), key
+    assert values["verdict"]["outcome"] == "non_inferior"
+    assert values["verdict"]["difference"] == 0
+    assert values["teacher"]["ndcg@5"] == values["student"]["ndcg@5"]
+    text = run(*asked, "--split", "leave-last-out")
+    assert text.code == 0, text.err
+    assert "nDCG@5" in text.out
+
+
+def test_evaluate_refuses_other_items(compressed: Compressed, tmp_path: Path) -> None:
+    """Models of different catalogues are not compared, and a file of another kind is named."""
+    rows = "".join(f"{u} {i}\n" for u in range(9) for i in {u % 4, (u + 1) % 4, 3})
+    (tmp_path / "other.txt").write_text(rows)
+    made = run(
+        "recommend", "compress", tmp_path / "other.txt", "--budget", "4KB", "-o", tmp_path / "out", *QUICK,
+        "--epochs", "1", "--split", "random:0.3", "--json",
+    )  # fmt: skip
+    other = made.json()["files"]["model"]
+    done = run("recommend", "evaluate", compressed.model, compressed.path / "ratings.csv", "--against", other)
+    assert "expected the same catalogue" in done.refused()
+    ranker = Path(__file__).parent / "golden" / "ranker-v2.prunus"
+    assert "not a recommender" in run("recommend", "evaluate", ranker, compressed.path / "ratings.csv").refused()
+
+
+def test_score_writes_lists(compressed: Compressed, tmp_path: Path) -> None:
+    """Every form holds the lists that the scorer makes: unseen items only, names given, unknown ones counted."""
+    pl = pytest.importorskip("polars")
+    (tmp_path / "new.csv").write_text("user,item\nann,film 3\nann,film 4\nbob,film 70\nbob,no film\ncid,no film\n")
+    asked = ("score", compressed.model, tmp_path / "new.csv", "-k", "7")
+    values = run(*asked, "--json").json()
+    scorer = prunus.load(compressed.model)
+    assert isinstance(scorer, prunus.RecommendScorer)
+    expected = scorer.recommend_ids([["film 3", "film 4"], ["film 70"], []], 7)
+    assert [one["user"] for one in values["lists"]] == ["ann", "bob", "cid"]
+    assert [one["items"] for one in values["lists"]] == expected.names
+    assert not {"film 3", "film 4"} & set(values["lists"][0]["items"])
+    assert [one["cold"] for one in values["lists"]] == [False, False, True]
+    assert values["cold_users"] == 1
+    assert values["left_out"] == {"with an item that the model does not know": 2}
+    plain = run(*asked)
+    assert [line.split("\t")[1:] for line in plain.out.splitlines()] == expected.names
+    assert "most popular" in plain.err
+    assert "2 rows" in plain.err
+    for name, read in (("lists.csv", pl.read_csv), ("lists.parquet", pl.read_parquet)):
+        assert run(*asked, "-o", tmp_path / name).code == 0
+        frame = read(tmp_path / name)
+        assert frame["item"].to_list() == [item for row in expected.names for item in row]
+        assert frame["rank"].to_list() == list(range(1, 8)) * 3
+        np.testing.assert_allclose(frame["score"], [s for row in expected.scores for s in row], rtol=1e-5)
+    assert run(*asked, "-o", tmp_path / "lists.txt").code == 0
+    assert (tmp_path / "lists.txt").read_text() == plain.out
+    assert "does not know ('no film')" in run(*asked, "--unknown", "error").refused()

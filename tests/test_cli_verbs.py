@@ -24,6 +24,7 @@ VERBS = (
     "rank calibrate",
     "rank design",
     "recommend compress",
+    "recommend evaluate",
     "score",
     "evaluate",
     "bench",

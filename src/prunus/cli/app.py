@@ -19,6 +19,7 @@ from prunus.cli import (
     rank_design,
     rank_teach,
     recommend_compress,
+    recommend_evaluate,
     score,
 )
 
@@ -113,8 +114,9 @@ def make_app() -> typer.Typer:
         (rank, "calibrate", rank_calibrate.calibrate, "Measure the engine on this CPU."),
         (rank, "design", rank_design.design, "Propose students that meet a budget."),
         (recommend, "compress", recommend_compress.compress, "Make a recommender of a few bytes an item."),
+        (recommend, "evaluate", recommend_evaluate.evaluate, "Quality of its lists, and the test against another."),
         (top, "compile", compile.compile, "Take a trained model as it is."),
-        (top, "score", score.score, "Documents in, scores out."),
+        (top, "score", score.score, "Documents in, scores out; histories in, lists out."),
         (top, "evaluate", evaluate.evaluate, "Quality, time, and the test against a teacher."),
         (top, "bench", bench.bench, "Time a model beside other engines."),
         (top, "inspect", inspect.inspect, "Show what a model file holds."),
@@ -130,7 +132,7 @@ def make_app() -> typer.Typer:
         )
         add(function)
     top.add_typer(rank, name="rank", short_help="The stages for rankers: teach, compress, ...")
-    top.add_typer(recommend, name="recommend", short_help="The stages for recommenders: compress, ...")
+    top.add_typer(recommend, name="recommend", short_help="The stages for recommenders: compress, evaluate.")
     return top
 
 

@@ -9,8 +9,11 @@ import typer
 from prunus.cli import talk
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from prunus.data.interactions_reading import Catalogue, InteractionColumns
     from prunus.data.splits import Split
+    from prunus.engine.recommend_scorer import RecommendScorer
 
 Data = Annotated[
     list[str],
@@ -109,3 +112,19 @@ def read_split(
     for reason, rows in split.train.left_out.items():
         talk.say(f"left out: {rows:,} rows {reason}")
     return split
+
+
+def load_recommender(path: Path) -> RecommendScorer:
+    """Load a model file that must be a recommender's.
+
+    Raises:
+        ModelFileError: it is a ranker's, or cannot be trusted.
+    """
+    from prunus.engine.recommender_file import load
+
+    return load(path)
+
+
+def catalogue_of(scorer: RecommendScorer) -> Catalogue:
+    """Give the items that a model knows, as the readers take them."""
+    return scorer.model.n_items if scorer.item_ids is None else scorer.item_ids

@@ -1,19 +1,28 @@
-"""``prunus score``: documents in, scores out."""
+"""``prunus score``: documents in, scores out; or histories in, lists of items out."""
 
 from __future__ import annotations
 
 import io
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunus.cli import options, talk
+from prunus.cli import interactions, options, talk
 from prunus.errors import OutputError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+class Unknown(Enum):
+    """What is done about an unknown item."""
+
+    skip = "skip"
+    error = "error"
+
 
 FORMS = (".txt", ".csv", ".parquet")
 
@@ -21,7 +30,14 @@ FORMS = (".txt", ".csv", ".parquet")
 @talk.verb()
 def score(
     model: options.Model,
-    data: options.Data,
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DATA...",
+            help="Files, or globs in quotes. Of a ranker: LETOR/SVMlight text (also .gz), Parquet or CSV; of a recommender: histories, as 'recommend compress' reads them.",
+            show_default=False,
+        ),
+    ],
     *,
     out: Annotated[
         Path | None,
@@ -29,27 +45,53 @@ def score(
             "-o",
             "--out",
             metavar="FILE",
-            help=".txt: one score a line; .csv and .parquet: columns qid (where the data have it) and score. Default: stdout, one score a line.",
+            help=".txt: one score a line; .csv and .parquet: columns qid (where the data have it) and score. Lists: .txt, user and items; else columns user, rank, item, score. Default: stdout, as .txt.",
         ),
     ] = None,
     qid: options.Qid = "qid",
     where: options.Where = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Recommender: length of the lists.")] = 20,
+    user: interactions.User = None,
+    item: interactions.Item = None,
+    unknown: Annotated[
+        Unknown, typer.Option(help="Recommender: an item of a history that the model does not know.")
+    ] = Unknown.skip,
     threads: Annotated[int, typer.Option(min=1, help="Threads to score with.")] = 1,
     json: options.Json = False,
 ) -> None:
-    """Score documents: one score each, in the order of the data, higher is better.
+    """Score documents: one score each, in the order of the data, higher is better. Or recommend items to users.
 
-    Columns are matched by name; those that the model does not read, and labels, may be absent.
+    A ranker's columns are matched by name; those that the model does not read, and labels, may be absent. A recommender
+    gives each user of the histories the best items that are not in them; users need not have been seen in training.
 
     Examples:
       prunus score out/ranker.prunus test.parquet -o scores.parquet
       prunus score out/ranker.prunus test.txt.gz | head
+      prunus score out/recommender.prunus histories.parquet -k 20 -o lists.parquet
     """
     from prunus.data.reading import read_features
-    from prunus.engine.file import load
+    from prunus.engine.loading import load
+    from prunus.engine.recommend_scorer import RecommendScorer
 
     check_form(out)
     scorer = load(model)
+    if isinstance(scorer, RecommendScorer):
+        from prunus.cli.score_lists import score_lists
+
+        score_lists(
+            scorer,
+            list(data),
+            model=model,
+            k=k,
+            out=out,
+            user=user,
+            item=item,
+            where=where,
+            unknown=unknown.value,
+            threads=threads,
+            json=json,
+        )
+        return
     needed = [int(f) for f in scorer.model.features_read]
     X, ids = read_features(
         list(data), scorer.schema.feature_names, needed=needed, columns=options.columns_of(qid=qid, where=where)

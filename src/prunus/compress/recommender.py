@@ -20,7 +20,7 @@ from prunus.engine import recommender_file
 from prunus.engine.disk import write_atomically
 from prunus.student.factors import leading_factors
 from prunus.teacher.choose import choose_ease
-from prunus.teacher.item_scores import Popularity, from_model, lists_of
+from prunus.teacher.item_scores import Popularity, lists_of
 from prunus.teacher.linear import EaseSettings, ItemItem, fit_ease
 from prunus.verdict import Verdict, compare, paired_interval
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from prunus.compress.training import Progress
     from prunus.data.interactions import Interactions
     from prunus.data.splits import Split
-    from prunus.engine.recommender import Recommender
+    from prunus.engine.recommend_scorer import RecommendScorer
     from prunus.engine.recommender_file import Sizes
     from prunus.metrics import PerQuery
     from prunus.teacher.item_scores import ItemScorer
@@ -49,12 +49,12 @@ class Result:
     """What a run gave.
 
     Attributes:
-        model: the student, as its file holds it.
+        scorer: the student, loaded from its file.
         verdict: of the paired test on the test part.
         values: the run's figures, as written to result.json.
     """
 
-    model: Recommender
+    scorer: RecommendScorer
     verdict: Verdict
     values: dict[str, Any]
 
@@ -118,15 +118,13 @@ def compress_recommender(
     model = student.model
     path = out / "recommender.prunus"
     sizes = recommender_file.save(path, model, split.train.item_ids, metadata=metadata)
-    loaded = recommender_file.from_bytes(path.read_bytes(), str(path))[0]
-    of_student = topk.recommend(
-        from_model(loaded).scores, split.histories, recipe.k, popular=loaded.popular_order(loaded.n_items)
-    )
+    scorer = recommender_file.load(path)
+    of_student = scorer.recommend(split.histories, recipe.k, n_threads=recipe.threads).ids
     figures = _Figures(split, recipe.k)
     verdict = compare(figures.ndcg(of_teacher), figures.ndcg(of_student), margin=recipe.margin)
     values = _values(split, recipe, source, student, sizes, path, figures, of_teacher, of_student, verdict, space)
     write_atomically(out / "result.json", (json.dumps(values, indent=1) + "\n").encode())
-    return Result(loaded, verdict, values)
+    return Result(scorer, verdict, values)
 
 
 def fingerprint(data: Interactions) -> str:
