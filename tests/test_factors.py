@@ -18,7 +18,7 @@ from prunus.engine.recommender import DenseFactors, SparseFactors  # noqa: E402
 from prunus.errors import RecipeChangedError, RecommenderError  # noqa: E402
 from prunus.prune.lottery import Lottery  # noqa: E402
 from prunus.prune.schedule import ExponentialSchedule  # noqa: E402
-from prunus.student.factors import Factors, leading_factors  # noqa: E402
+from prunus.student.factors import Factors, _Rows, leading_factors  # noqa: E402
 from prunus.teacher.item_scores import ByHistory  # noqa: E402
 
 N_USERS, N_ITEMS, N_TASTES = 150, 40, 4
@@ -128,6 +128,17 @@ class TestFactors:
             atol=1e-5,
         )
         assert torch.equal(model.weight[7], before[7])
+
+    def test_gradient_of_rows(self) -> None:
+        """The written gradient of masked rows is that of the formula, by differences; what is masked has none."""
+        generator = torch.Generator().manual_seed(0)
+        weight, length = torch.randn(5, 7, generator=generator).double(), torch.randn(5, generator=generator).double()
+        mask = torch.rand(5, 7, generator=generator) < 0.6
+        mask[:, 0] = True
+        rows = torch.nn.functional.normalize(weight * mask, dim=1) * length.exp()[:, None]
+        inputs = (weight.requires_grad_(), mask, length.requires_grad_())
+        np.testing.assert_allclose(_Rows.apply(*inputs).detach().numpy(), rows.numpy(), rtol=1e-12)
+        assert torch.autograd.gradcheck(_Rows.apply, inputs)
 
     def test_rounding_lets_the_gradient_pass(self) -> None:
         """With levels in place the weights still learn."""

@@ -11,7 +11,9 @@ import torch
 
 from prunus.compress.row_budget import POPULAR, RowBudget, fit, row_length
 from prunus.distill.factors import FactorLoop, FactorSettings, TeacherLists
-from prunus.engine.recommender import SparseFactors
+from prunus.engine.recommender import DenseFactors, SparseFactors
+from prunus.engine.recommender_file import packed_bytes
+from prunus.errors import BudgetImpossibleError
 from prunus.prune.lottery import Importance, Lottery, Reset, Scope, by_magnitude, choose
 from prunus.prune.schedule import ExponentialSchedule
 from prunus.student.factors import Factors
@@ -58,7 +60,7 @@ class FactorStudent:
         history: one record an epoch.
     """
 
-    model: SparseFactors
+    model: SparseFactors | DenseFactors
     history: list[dict[str, Any]]
 
 
@@ -126,6 +128,53 @@ def train_factors(
     assert isinstance(found, SparseFactors)
     # Cut as it stands: a row that is normalised anew has other values, and they may take more again.
     return FactorStudent(fit(found, budget, metadata or {}), loop.history)
+
+
+def train_dense(
+    train: Interactions,
+    lists: TeacherLists | None,
+    budget: RowBudget,
+    *,
+    bits: int = 8,
+    settings: FactorSettings | None = None,
+    checkpoint: Path | None = None,
+) -> FactorStudent:
+    """Train small factors of which none is pruned: what a ticket must beat at the same bytes.
+
+    Args:
+        train: histories to learn from.
+        lists: a teacher's lists for the same users; None for no teacher.
+        budget: bytes of the file.
+        bits: of a value in the file.
+        settings: of the training.
+        checkpoint: file for resumes.
+
+    Raises:
+        BudgetImpossibleError: one factor is too much.
+    """
+    settings, popular = settings or FactorSettings(), popular_items(train)
+
+    def drawn(width: int) -> Factors:
+        model = Factors(train.n_items, width, seed=settings.seed, bits=bits)
+        model.calibrate()
+        return model
+
+    low, high = 0, min(math.ceil(8 * budget.bytes_per_item), train.n_items)  # a value takes a bit at least
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = OVER * packed_bytes(drawn(middle).factors(popular)) <= budget.n_bytes
+        low, high = (middle, high) if fits else (low, middle - 1)
+    if low == 0:
+        msg = f"got {budget.bytes_per_item:.3g} bytes an item; one factor of {bits} bits takes more: expected a larger budget"
+        raise BudgetImpossibleError(
+            msg, f"{math.ceil(packed_bytes(drawn(1).factors(popular)) * OVER / train.n_items)}B"
+        )
+    model = Factors(train.n_items, low, seed=settings.seed, bits=bits)
+    loop = FactorLoop(model, train, lists, settings, checkpoint=checkpoint)
+    loop.run()
+    if float(model.step) == 0:
+        model.calibrate()
+    return FactorStudent(model.factors(popular), loop.history)
 
 
 def _pruner(model: Factors, loop: FactorLoop, share: float, plan: TicketPlan) -> Lottery:
