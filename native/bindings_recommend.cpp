@@ -85,8 +85,8 @@ void check_threads(unsigned n_threads) {
     if (n_threads < 1 || n_threads > 65535) refuse("n_threads must be 1 to 65535");
 }
 
-void recommend(const Recommender& self, nb::handle indptr_object, nb::handle items_object, nb::handle ids_object,
-               nb::handle scores_object, std::optional<Vector<uint8_t>> allowed, bool mask_seen, unsigned n_threads) {
+size_t recommend(const Recommender& self, nb::handle indptr_object, nb::handle items_object, nb::handle ids_object,
+                 nb::handle scores_object, std::optional<Vector<uint8_t>> allowed, bool mask_seen, unsigned n_threads) {
     const Buffer<int32_t> indptr(indptr_object, 1, false, "indptr"), items(items_object, 1, false, "items"),
         ids(ids_object, 2, true, "ids");
     const Floats scores(scores_object, 2, true, "scores");
@@ -100,6 +100,9 @@ void recommend(const Recommender& self, nb::handle indptr_object, nb::handle ite
         status = self.recommend(request, ids.data(), scores.data(), n_threads);
     }
     if (status & prunus::status_no_memory) throw std::bad_alloc();
+    size_t cold = 0;
+    for (size_t user = 0; user < request.users; ++user) cold += request.indptr[user] == request.indptr[user + 1];
+    return cold;
 }
 
 void score(const Recommender& self, nb::handle indptr_object, nb::handle items_object, nb::handle scores_object,
@@ -127,7 +130,9 @@ void bind_recommend(nb::module_& module) {
              "encode_step"_a.none(), "isa"_a)
         .def("recommend", recommend, "indptr"_a, "items"_a, "ids"_a, "scores"_a, "allowed"_a.none() = nb::none(),
              "mask_seen"_a = true, "n_threads"_a = 1,
-             "Write each user's best items and their scores to ids, int32 [n, k], and scores, float32 [n, k].")
+             "Write each user's best items and their scores to ids, int32 [n, k], and scores, float32 [n, k]; returns "
+             "how many users have an "
+             "empty history.")
         .def("score", score, "indptr"_a, "items"_a, "scores"_a, "n_threads"_a = 1,
              "Write the scores of all items to scores, float32 [n, n_items].")
         .def_prop_ro("isa", [](const Recommender& self) { return std::string(self.isa().name); })

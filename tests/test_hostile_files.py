@@ -64,7 +64,7 @@ def test_forged_files_are_read_or_refused_by_name(seed, name):
 
 def test_forging_reaches_far():
     """The changes above come to many outcomes, loaded models of each class among them."""
-    rng = random.Random(0)
+    rng = random.Random(1)
     outcomes = {fuzz.target.read(mutate(FILES[rng.choice(sorted(FILES))], rng)) for _ in range(1000)}
     assert len(outcomes) > 60
     assert {"loaded Network", "loaded Ensemble", "loaded SparseFactors", "loaded DenseFactors"} <= outcomes

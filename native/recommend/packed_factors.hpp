@@ -22,6 +22,7 @@ struct Quads {
     const char* stream;        // steps of group 0 block 0, group 0 block 1, ...
     const float* step;         // [groups * 16]: distance of two levels
     const int32_t* level_sum;  // [groups * 16]: -128 times the sum of an item's levels
+    const float* reach;        // [groups * 16]: half the sum of an item's magnitudes, and 1 % more
 };
 
 // Items have places: the order in which they are scored, most popular first, so that thresholds rise early.

@@ -13,6 +13,7 @@ namespace {
 
 constexpr size_t line = 16;  // floats
 constexpr size_t most_users = 16;
+constexpr uint32_t widest = 256;  // factors that a kernel reads or writes at once
 
 size_t lines(size_t floats) {
     return (floats + line - 1) / line * line;
@@ -38,12 +39,14 @@ const RecommendIsa* recommend_isa_of(const char* name) noexcept {
 
 // One thread's scratch, cut into parts; each begins on a cache line.
 struct Recommender::Memory {
-    float* profile;   // [factors to a whole block]
-    float* profiles;  // [factors][users]
-    float* scores;    // [groups * 16]
-    char* tables;
-    uint16_t* allowed;  // [groups] for one user, [items] for many
-    uint64_t* keys;     // [users][TopK::capacity]
+    float* profile;     // [together][factors, up to a multiple of `widest`]
+    float* profiles;    // [factors][users]
+    float* scores;      // [together][groups * 16]
+    char* tables;       // [together][table_bytes]
+    uint16_t* allowed;  // [together][groups], or [items] for many users
+    uint64_t* keys;     // [most_users][TopK::capacity]
+    float* maxima;
+    int32_t* found;
 
     // Cut it, or (base null) only count: returns the floats that it takes.
     size_t cut(float* base, const PackedFactors& packed, const RecommendIsa& isa, bool item_item, uint32_t k) {
@@ -52,13 +55,17 @@ struct Recommender::Memory {
             pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(base + (base == nullptr ? 0 : used));
             used += lines(floats);
         };
-        const size_t factors = item_item ? 0 : rounded(packed.factors, block);
-        part(profile, factors);
-        part(profiles, factors * isa.users);
-        part(scores, rounded(packed.items, group));
-        part(tables, item_item ? 0 : table_bytes(packed.factors) / sizeof(float) + 1);
-        part(allowed, packed.items / 2 + 1);
+        const bool few = packed.quads.blocks != 0;
+        const size_t factors = item_item ? 0 : rounded(packed.factors, widest), users = few ? together : 1;
+        const size_t places = rounded(packed.items, group);
+        part(profile, users * factors);
+        part(profiles, few ? 0 : factors * isa.users);
+        part(scores, users * places);
+        part(tables, item_item ? 0 : users * table_bytes(packed.factors) / sizeof(float) + 1);
+        part(allowed, std::max(users * places / group, places) / 2 + 1);
         part(keys, most_users * 2 * TopK::capacity(k));
+        part(maxima, few ? together * maxima_of(k) * group : 0);
+        part(found, few ? places + group : 0);
         return used;
     }
 };
@@ -70,8 +77,10 @@ size_t Recommender::scratch_floats(uint32_t k) const noexcept {
 
 // p = sum over the history of c_i e_i.
 void Recommender::encode(const Request& request, size_t user, float* profile) const noexcept {
-    std::fill_n(profile, rounded(packed_.factors, block), 0.0f);
+    std::fill_n(profile, rounded(packed_.factors, widest), 0.0f);
     const int32_t *first = request.items + request.indptr[user], *last = request.items + request.indptr[user + 1];
+    if (encode_dense_ != nullptr)
+        return isa_.add_levels(encode_dense_, encode_stride_, first, last, encode_step_[0], profile);
     if (encode_rows_ == nullptr) {
         for (; first != last; ++first)
             for (uint32_t j = encode_start_[*first]; j < encode_start_[*first + 1]; ++j)
@@ -105,14 +114,13 @@ void Recommender::scores_by_place(const Request& request, size_t user, const Mem
     }
 }
 
-void Recommender::recommend_one(const Request& request, size_t user, const Memory& memory, int32_t* items,
-                                float* scores) const noexcept {
+// Bit i of allowed[g] says whether the item at place 16 g + i may stand in a user's list.
+void Recommender::allow(const Request& request, size_t user, uint16_t* allowed) const noexcept {
     const uint32_t groups = rounded(packed_.items, group) / group;
-    std::fill_n(memory.allowed, groups, static_cast<uint16_t>(0xffff));
-    if (packed_.items % group != 0)
-        memory.allowed[groups - 1] = static_cast<uint16_t>((1u << packed_.items % group) - 1);
+    std::fill_n(allowed, groups, static_cast<uint16_t>(0xffff));
+    if (packed_.items % group != 0) allowed[groups - 1] = static_cast<uint16_t>((1u << packed_.items % group) - 1);
     const auto forbid = [&](uint32_t place) {
-        memory.allowed[place / group] &= static_cast<uint16_t>(~(1u << place % group));
+        allowed[place / group] &= static_cast<uint16_t>(~(1u << place % group));
     };
     if (request.allowed != nullptr)
         for (uint32_t place = 0; place < packed_.items; ++place)
@@ -120,11 +128,35 @@ void Recommender::recommend_one(const Request& request, size_t user, const Memor
     if (request.mask_seen)
         for (int32_t i = request.indptr[user]; i < request.indptr[user + 1]; ++i)
             forbid(static_cast<uint32_t>(place_of_[request.items[i]]));
+}
+
+void Recommender::recommend_one(const Request& request, size_t user, const Memory& memory, int32_t* items,
+                                float* scores) const noexcept {
+    allow(request, user, memory.allowed);
     scores_by_place(request, user, memory);
     TopK list;
     list.start(memory.keys, std::min(request.k, packed_.items));
     isa_.offer(packed_, memory.scores, memory.allowed, list);
     list.write(items, scores, request.k);
+}
+
+void Recommender::recommend_few(const Request& request, size_t first, size_t count, const Memory& memory,
+                                int32_t* items, float* scores) const noexcept {
+    const uint32_t k = std::min(request.k, packed_.items), places = rounded(packed_.items, group);
+    User users[together];
+    for (size_t u = 0; u < count; ++u) {
+        float* profile = memory.profile + u * rounded(packed_.factors, widest);
+        uint16_t* allowed = memory.allowed + u * places / group;
+        encode(request, first + u, profile);
+        allow(request, first + u, allowed);
+        User& user = users[u];
+        user = {profile, memory.tables + u * table_bytes(packed_.factors), memory.scores + u * places,
+                allowed, memory.maxima + u * maxima_of(k) * group,         memory.found,
+                {}};
+        user.list.start(memory.keys + u * TopK::capacity(k), k);
+    }
+    isa_.best(packed_, users, static_cast<uint32_t>(count));
+    for (size_t u = 0; u < count; ++u) users[u].list.write(items + u * request.k, scores + u * request.k, request.k);
 }
 
 void Recommender::recommend_many(const Request& request, size_t first, size_t count, const Memory& memory,
@@ -160,15 +192,19 @@ int Recommender::recommend(const Request& request, int32_t* items, float* scores
         float* base = thread_scratch(floats);
         if (base == nullptr) return static_cast<int>(status_no_memory);
         memory.cut(base, packed_, isa_, item_item_, std::min(request.k, packed_.items));
-        for (size_t done = 0; done < n;) {
-            const size_t count = std::min<size_t>(isa_.users, n - done), user = first + done;
-            if (!item_item_ && count >= isa_.fewest) {
-                recommend_many(request, user, count, memory, items + user * request.k, scores + user * request.k);
+        const size_t at_once = packed_.quads.blocks != 0 ? together : isa_.users;
+        for (size_t done = 0; done < n; done += at_once) {
+            const size_t count = std::min(at_once, n - done), user = first + done;
+            int32_t* const out = items + user * request.k;
+            float* const out_scores = scores + user * request.k;
+            if (packed_.quads.blocks != 0) {
+                recommend_few(request, user, count, memory, out, out_scores);
+            } else if (!item_item_ && count >= isa_.fewest) {
+                recommend_many(request, user, count, memory, out, out_scores);
             } else {
-                for (size_t u = user; u < user + count; ++u)
-                    recommend_one(request, u, memory, items + u * request.k, scores + u * request.k);
+                for (size_t u = 0; u < count; ++u)
+                    recommend_one(request, user + u, memory, out + u * request.k, out_scores + u * request.k);
             }
-            done += count;
         }
         return static_cast<int>(status_ok);
     });

@@ -73,9 +73,13 @@ class Recommender {
     void pack_quads(const Description& d);
     void pack_encoder(const Description& d);
     void pack_encoder_levels(const Description& d);
+    void pack_encoder_dense(const Description& d);
     size_t scratch_floats(uint32_t k) const noexcept;
     void encode(const Request& request, size_t user, float* profile) const noexcept;
     void scores_by_place(const Request& request, size_t user, const Memory& memory) const noexcept;
+    void allow(const Request& request, size_t user, uint16_t* allowed) const noexcept;
+    void recommend_few(const Request& request, size_t first, size_t count, const Memory& memory, int32_t* items,
+                       float* scores) const noexcept;
     void recommend_one(const Request& request, size_t user, const Memory& memory, int32_t* items,
                        float* scores) const noexcept;
     void recommend_many(const Request& request, size_t first, size_t count, const Memory& memory, int32_t* items,
@@ -93,9 +97,11 @@ class Recommender {
     const uint32_t* encode_start_ = nullptr;  // [items + 1] in values
     const int32_t* encode_at_ = nullptr;
     const float* encode_value_ = nullptr;
-    const char* encode_rows_ = nullptr;   // or null: a row's factors in 16 bits, then its levels in 8
-    const size_t* encode_row_ = nullptr;  // [items + 1] in bytes, multiples of 64
-    const float* encode_step_ = nullptr;  // [items], scale included
+    const char* encode_rows_ = nullptr;     // or null: a row's factors in 16 bits, then its levels in 8
+    const size_t* encode_row_ = nullptr;    // [items + 1] in bytes, multiples of 64
+    const float* encode_step_ = nullptr;    // [items], scale included
+    const int8_t* encode_dense_ = nullptr;  // or null: levels of every factor, [items][encode_stride_]
+    size_t encode_stride_ = 0;
     const int32_t* place_of_ = nullptr;
     std::vector<std::shared_ptr<void>> kept_;
 };

@@ -2,6 +2,10 @@
 // and multiplied by another.
 #include <immintrin.h>
 
+#include <algorithm>
+#include <functional>
+#include <limits>
+
 #include "../../kernels/macros.hpp"
 #include "recommend_isa.hpp"
 
@@ -16,9 +20,8 @@ namespace {
 // Largest magnitude in units: below 2^23, so that rounding in its product with the inverse of a unit cannot reach that.
 constexpr float most_units = 8388600.0f;
 
-// The numbers of a profile as u = round(p / unit) + 2^23, an unsigned number of 24 bits whose bytes go to three tables
-// for each block: [blocks][3][128]. Returns the unit, or 0 where the profile is 0 or not finite.
-float fill_tables(const float* profile, uint32_t factors, char* tables) {
+// The largest magnitude of a profile; 0 where that is not finite or too small to have an inverse.
+float largest_of(const float* profile, uint32_t factors) {
     Vec::Reg most = Vec::splat(0.0f);
     bool finite = true;
     for (uint32_t i = 0; i < factors; i += Vec::lanes) {
@@ -27,8 +30,14 @@ float fill_tables(const float* profile, uint32_t factors, char* tables) {
         most = _mm512_max_ps(most, size);
     }
     const float largest = _mm512_reduce_max_ps(most);
-    const float unit = largest / most_units;
-    if (!finite || !(unit > 1.0e-37f)) return 0.0f;
+    return finite && largest > 1.0e-30f ? largest : 0.0f;
+}
+
+// The numbers of a profile as u = round(p / unit) + 2^23, an unsigned number of 24 bits whose bytes go to three tables
+// for each block: [blocks][3][128]. Returns the unit, or 0 where the profile is 0 or not finite.
+float fill_tables(const float* profile, uint32_t factors, char* tables) {
+    const float largest = largest_of(profile, factors), unit = largest / most_units;
+    if (largest == 0.0f) return 0.0f;
     const Vec::Reg per_unit = Vec::splat(most_units / largest);
     for (uint32_t first = 0; first < factors; first += block) {
         char* table = tables + static_cast<size_t>(first) * byte_planes;
@@ -79,10 +88,124 @@ void score_quads(const PackedFactors& model, const float* profile, char* tables,
     }
 }
 
+// The same in one plane: round(p / unit) + 128, for scores that are off by at most `reach` units.
+float fill_table(const float* profile, uint32_t factors, char* table) {
+    const float largest = largest_of(profile, factors);
+    if (largest == 0.0f) return 0.0f;
+    const Vec::Reg per_unit = Vec::splat(126.9f / largest);
+    for (uint32_t i = 0; i < (factors + block - 1) / block * block; i += Vec::lanes) {
+        const __m512i u = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(Vec::load(profile + i), per_unit)),
+                                           _mm512_set1_epi32(128));
+        _mm_store_si128(reinterpret_cast<__m128i*>(table + i), _mm512_cvtepi32_epi8(u));
+    }
+    return largest / 126.9f;
+}
+
+PRUNUS_INLINE float score_exactly(const PackedFactors& model, const float* profile, uint32_t place) {
+    Vec::Reg sum = Vec::splat(0.0f);
+    for (uint32_t i = model.start[place]; i < model.start[place] + model.length[place]; i += Vec::lanes)
+        sum = Vec::fma(Vec::load_any(model.value + i), Vec::gather(profile, model.factor + i), sum);
+    return Vec::total(sum) + model.bias[place];
+}
+
+// Scores of profiles in bytes, off by at most `reach` units: the lists of lower bounds are filled, and upper bounds go
+// to the users' scores. A step is 128 bytes of the stream, which comes from L2 at 32 bytes a cycle: users share it.
+template <uint32_t users>
+void bound_scores(const PackedFactors& model, User* const* user, const float* units) {
+    const Quads& quads = model.quads;
+    const char* stream = quads.stream;
+    const uint32_t* steps = quads.steps;
+    const uint32_t most = maxima_of(user[0]->list.k) * group;
+    for (uint32_t u = 0; u < users; ++u) std::fill_n(user[u]->maxima, most, -std::numeric_limits<float>::infinity());
+    uint32_t part = 0;
+    for (uint32_t first = 0; first < model.items; first += group) {
+        __m512i sum[users];
+        PRUNUS_UNROLL
+        for (uint32_t u = 0; u < users; ++u) sum[u] = _mm512_load_si512(quads.level_sum + first);
+        for (uint32_t b = 0; b < quads.blocks; ++b) {
+            __m512i low[users], high[users];
+            PRUNUS_UNROLL
+            for (uint32_t u = 0; u < users; ++u) {
+                low[u] = table_of(user[u]->tables + b * block);
+                high[u] = table_of(user[u]->tables + b * block + 64);
+            }
+            for (const char* end = stream + 128 * static_cast<size_t>(*steps++); stream != end; stream += 128) {
+                const __m512i at = _mm512_load_si512(stream), levels = _mm512_load_si512(stream + 64);
+                PRUNUS_UNROLL
+                for (uint32_t u = 0; u < users; ++u)
+                    sum[u] = _mm512_dpbusd_epi32(sum[u], _mm512_permutex2var_epi8(low[u], at, high[u]), levels);
+            }
+        }
+        PRUNUS_UNROLL
+        for (uint32_t u = 0; u < users; ++u) {
+            const Vec::Reg unit = Vec::splat(units[u]), off = _mm512_mul_ps(Vec::load(quads.reach + first), unit);
+            const Vec::Reg score =
+                Vec::fma(_mm512_cvtepi32_ps(sum[u]), _mm512_mul_ps(Vec::load(quads.step + first), unit),
+                         Vec::load(model.bias + first));
+            _mm512_store_ps(user[u]->scores + first, Vec::add(score, off));
+            float* best = user[u]->maxima + part;
+            const Vec::Reg before = Vec::load(best);
+            _mm512_store_ps(
+                best, _mm512_mask_max_ps(before, user[u]->allowed[first / group], _mm512_sub_ps(score, off), before));
+        }
+        part = part + group == most ? 0 : part + group;
+    }
+}
+
+// k items have lower bounds of at least the k-th largest maximum, so an item whose upper bound is below that is not in
+// the list. The others, a few dozen more than the list is long, are scored exactly. No branch depends on a score until
+// there are so few: those would be guessed wrong.
+void finish(const PackedFactors& model, User& user) {
+    TopK& list = user.list;
+    if (list.k == 0) return;
+    const uint32_t most = maxima_of(list.k) * group;
+    std::nth_element(user.maxima, user.maxima + list.k - 1, user.maxima + most, std::greater<float>());
+    const Vec::Reg threshold = Vec::splat(user.maxima[list.k - 1]);
+    const __m512i own = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    uint32_t count = 0;
+    for (uint32_t first = 0; first < model.items; first += group) {
+        const uint32_t good = Vec::at_least(Vec::load(user.scores + first), threshold) & user.allowed[first / group];
+        // Not the form that stores: on Zen 4 that takes 100 cycles and more.
+        const __m512i places = _mm512_add_epi32(own, _mm512_set1_epi32(static_cast<int>(first)));
+        _mm512_storeu_si512(user.found + count, _mm512_maskz_compress_epi32(static_cast<__mmask16>(good), places));
+        count += static_cast<uint32_t>(__builtin_popcount(good));
+    }
+    for (uint32_t i = 0; i < count; ++i) {
+        const uint32_t place = static_cast<uint32_t>(user.found[i]);
+        const float score = score_exactly(model, user.profile, place);
+        if (score >= list.threshold) list.offer(score, model.item_at[place]);
+    }
+}
+
+void best_quads(const PackedFactors& model, User* users, uint32_t count) noexcept {
+    User* ready[together];
+    float units[together];
+    uint32_t n = 0;
+    for (uint32_t u = 0; u < count; ++u) {
+        User& user = users[u];
+        units[n] = fill_table(user.profile, model.factors, user.tables);
+        if (units[n] != 0.0f) {
+            ready[n++] = &user;
+        } else {
+            score_one<Vec>(model, user.profile, user.tables, user.scores);
+            offer_scores<Vec>(model, user.scores, user.allowed, user.list);
+        }
+    }
+    static_assert(together == 4, "passes of four, two and one");
+    if (n == 4) {
+        bound_scores<4>(model, ready, units);
+    } else {
+        if (n >= 2) bound_scores<2>(model, ready, units);
+        if (n % 2 == 1) bound_scores<1>(model, ready + n - 1, units + n - 1);
+    }
+    for (uint32_t u = 0; u < n; ++u) finish(model, *ready[u]);
+}
+
 }  // namespace
 
 extern const RecommendIsa isa;
-const RecommendIsa isa = {"avx512vbmi", Vec::lanes, 6, true, score_many<Vec>, score_quads, offer_scores<Vec>};
+const RecommendIsa isa = {"avx512vbmi", Vec::lanes,       2, true, score_many<Vec>, score_quads, best_quads,
+                          add_levels,   offer_scores<Vec>};
 
 }  // namespace avx512vbmi
 }  // namespace recommend

@@ -6,6 +6,25 @@
 namespace prunus {
 namespace recommend {
 
+constexpr uint32_t together = 4;  // users that share the loads of a pass over Quads
+
+// Vectors of maxima from which the k-th best score is bounded: the k-th of 4 k maxima of parts of the catalogue is
+// seldom far below it.
+constexpr uint32_t maxima_of(uint32_t k) {
+    return k / 4 + 1;
+}
+
+// A user for whom `best` looks.
+struct User {
+    const float* profile;
+    char* tables;             // as in `one`
+    float* scores;            // [groups * 16]
+    const uint16_t* allowed;  // as in `offer`
+    float* maxima;            // [maxima_of(list.k) * 16]
+    int32_t* found;           // [groups * 16]
+    TopK list;
+};
+
 struct RecommendIsa {
     const char* name;
     uint32_t users;   // users scored at once by `many`
@@ -17,6 +36,12 @@ struct RecommendIsa {
     // Write the scores of one user by place, [groups * 16]. `tables` is 64-byte aligned and has
     // table_bytes(model.factors) bytes.
     void (*one)(const PackedFactors& model, const float* profile, char* tables, float* scores) noexcept;
+    // Offer to the lists of up to `together` users the items that can be among the best, or null; where there are Quads
+    // only.
+    void (*best)(const PackedFactors& model, User* users, uint32_t count) noexcept;
+    // Add `step` times the rows of some items to a profile, or null: levels [items][stride], both of whole cache lines.
+    void (*add_levels)(const int8_t* levels, size_t stride, const int32_t* first, const int32_t* last, float step,
+                       float* profile) noexcept;
     // Offer the scores of one user to a list; bit i of allowed[g] is for place 16 g + i.
     void (*offer)(const PackedFactors& model, const float* scores, const uint16_t* allowed, TopK& list) noexcept;
 };

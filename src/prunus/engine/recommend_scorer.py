@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from prunus.engine.histories import Histories
     from prunus.engine.recommender import Recommender
 
-_empty = np.empty
+# Looked up once: a call on one user takes a microsecond beside the engine.
+_empty, _zeros, _bool, _int32, _float32 = np.empty, np.zeros, np.bool_, np.int32, np.float32
 
 
-@dataclass(frozen=True, eq=False)
-class Lists:
+class Lists:  # no dataclass: a frozen one takes a microsecond to make, as long as the lists of a small model do
     """What :meth:`RecommendScorer.recommend` found; unpacks into ``ids, scores``.
 
     Attributes:
@@ -36,9 +36,12 @@ class Lists:
         cold: bool [n_users]: the history was empty, so the list is the most popular items, in that order.
     """
 
-    ids: NDArray[np.int32]
-    scores: NDArray[np.float32]
-    cold: NDArray[np.bool_]
+    __slots__ = ("cold", "ids", "scores")
+
+    def __init__(self, ids: NDArray[np.int32], scores: NDArray[np.float32], cold: NDArray[np.bool_]) -> None:
+        self.ids = ids
+        self.scores = scores
+        self.cold = cold
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return iter((self.ids, self.scores))
@@ -308,22 +311,27 @@ def _recommend(
         msg = f"got k={k} and n_threads={n_threads}; expected 1 or more, and 1 to 65535"
         raise DataError(msg)
     csr = quick_csr(histories) or to_csr(histories, live.model.n_items)
-    ids, scores = out or (_empty((len(csr[0]) - 1, k), np.int32), _empty((len(csr[0]) - 1, k), np.float32))
-    if ids.shape != (len(csr[0]) - 1, k):
-        msg = f"got out of shape {ids.shape}; expected {(len(csr[0]) - 1, k)}"
-        raise DataError(msg)
+    n_users = len(csr[0]) - 1
+    if out is None:
+        ids, scores = _empty((n_users, k), _int32), _empty((n_users, k), _float32)
+    else:
+        ids, scores = out
+        if ids.shape != (n_users, k):
+            msg = f"got out of shape {ids.shape}; expected {(n_users, k)}"
+            raise DataError(msg)
     try:
-        live.native.recommend(csr[0], csr[1], ids, scores, allowed, mask_seen, n_threads)
+        n_cold = live.native.recommend(csr[0], csr[1], ids, scores, allowed, mask_seen, n_threads)
     except (TypeError, ValueError) as error:
         csr = to_csr(histories, live.model.n_items)
         try:
-            live.native.recommend(csr[0], csr[1], ids, scores, allowed, mask_seen, n_threads)
+            n_cold = live.native.recommend(csr[0], csr[1], ids, scores, allowed, mask_seen, n_threads)
         except (TypeError, ValueError):
             msg = f"{error}; expected histories of item numbers, and out of int32 and float32 [n_users, k]"
             raise DataError(msg) from error
+    if not n_cold:
+        return Lists(ids, scores, _zeros(n_users, _bool))
     cold = csr[0][1:] == csr[0][:-1]
-    if cold.any():
-        _fill_cold(live, ids, scores, cold, allowed)
+    _fill_cold(live, ids, scores, cold, allowed)
     return Lists(ids, scores, cold)
 
 
