@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SAMPLED_ITEMS = 4000
 """Rows drawn to tell what a row costs. Random rows cost more than trained ones, which share factors: the safe side."""
+SLACK = 0.005
+"""Share of the budget that a cut may leave unused."""
 POPULAR = 100
 """Popular items kept in the file for empty histories."""
 
@@ -57,15 +59,6 @@ class RowBudget:
         """Bytes for each item."""
         return self.n_bytes / self.n_items
 
-    def holds(self, model: SparseFactors, metadata: Mapping[str, object]) -> bool:
-        """Whether a model's file keeps within the budget.
-
-        Args:
-            model: on levels, as it is to be written.
-            metadata: what will stand beside it.
-        """
-        return packed_bytes(model, metadata=metadata) <= self.n_bytes
-
 
 def row_length(budget: RowBudget, n_factors: int, bits: int) -> int:
     """Find how many values an item the budget buys, of a width of row.
@@ -100,7 +93,7 @@ def row_length(budget: RowBudget, n_factors: int, bits: int) -> int:
             f" an item takes {least:.3g}: expected at least {np.ceil(least):.0f}B"
         )
         raise BudgetImpossibleError(msg, f"{np.ceil(least):.0f}B")
-    return _largest(lambda length: bytes_per_item(length) <= budget.bytes_per_item, 1, n_factors - 1)
+    return _largest(bytes_per_item, budget.bytes_per_item, 1, n_factors - 1)
 
 
 def fit(model: SparseFactors, budget: RowBudget, metadata: Mapping[str, object]) -> SparseFactors:
@@ -129,18 +122,39 @@ def fit(model: SparseFactors, budget: RowBudget, metadata: Mapping[str, object])
         part = SparseRows(rows.n_factors, starts, rows.factor[kept], rows.value[kept], rows.step)
         return replace(model, decode=part, encode=None)
 
-    if budget.holds(model, metadata):
+    def size_of(n_kept: int) -> int:
+        return packed_bytes(cut(n_kept), metadata=metadata)
+
+    if packed_bytes(model, metadata=metadata) <= budget.n_bytes:
         return model
-    if not budget.holds(cut(len(first)), metadata):
-        least = f"{np.ceil(packed_bytes(cut(len(first)), metadata=metadata) / budget.n_items):.0f}B"
+    if size_of(len(first)) > budget.n_bytes:
+        least = f"{np.ceil(size_of(len(first)) / budget.n_items):.0f}B"
         msg = f"got {budget.bytes_per_item:.3g} bytes an item; one value an item takes more: expected at least {least}"
         raise BudgetImpossibleError(msg, least)
-    return cut(_largest(lambda n: budget.holds(cut(n), metadata), len(first), len(order)))
+    return cut(_largest(size_of, budget.n_bytes, len(first), len(order), slack=SLACK))
 
 
-def _largest(fits: Callable[[int], bool], low: int, high: int) -> int:
-    """The largest number for which ``fits`` holds; it holds at ``low``, and once it fails it fails above."""
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+def _largest(size_of: Callable[[int], float], bound: float, low: int, high: int, *, slack: float = 0.0) -> int:
+    """Find the largest number whose size is within a bound; sizes rise with the number, and that of ``low`` is.
+
+    Sizes are next to linear, so each guess is where a straight line meets the bound; packing is what takes the time.
+
+    Args:
+        size_of: the size of a number.
+        bound: of the size.
+        low: the least number.
+        high: the largest number.
+        slack: share of the bound that may be left unused.
+    """
+    least, most = size_of(low), size_of(high)
+    if most <= bound:
+        return high
+    while high - low > 1 and least < (1 - slack) * bound:
+        share = (bound - least) / max(most - least, 1e-9)
+        middle = min(max(low + int(share * (high - low)), low + 1), high - 1)
+        size = size_of(middle)
+        if size <= bound:
+            low, least = middle, size
+        else:
+            high, most = middle, size
     return low
