@@ -6,6 +6,7 @@
 
 #include "codes.hpp"
 #include "forest.hpp"
+#include "tree.hpp"
 
 namespace prunus {
 namespace forest {
@@ -100,13 +101,20 @@ void Forest::pack_part(const Description& d, Part& part, std::vector<Lookup>& lo
     }
     ops.clear();
     uint32_t slot = slot_work + roots + interleaved * work;
-    for (auto& question : questions) question.second = slot++;
+    uint32_t column = UINT32_MAX;
+    for (auto& question : questions) {
+        // Where masks are words, they are stored by the cache line.
+        if (question.first.first != column) slot = (slot + 7) / 8 * 8;
+        column = question.first.first;
+        question.second = slot++;
+    }
     part.slots = slot;
     if (slot > slot_limit) return;
     std::vector<uint32_t> op_end;
+    std::vector<std::vector<uint16_t>> masks;  // of each tree's nodes
     for (uint32_t g = part.first_group; g < part.last_group; ++g) {
         uint32_t root = slot_work, lane = 0;
-        std::vector<Op> lanes[interleaved];
+        std::vector<std::vector<Op>> lanes(interleaved);
         for (uint32_t t = packed_.groups[g].first; t < packed_.groups[g].last; ++t, lane = (lane + 1) % interleaved) {
             std::vector<uint16_t> mask;
             for (int32_t node = d.node_start[t]; node < d.node_start[t + 1]; ++node)
@@ -118,13 +126,9 @@ void Forest::pack_part(const Description& d, Part& part, std::vector<Lookup>& lo
                       lanes[lane], lookup.plane);
             for (uint32_t b = tree.planes(); b < max_planes; ++b) lookup.plane[b] = slot_zeros;
             root += tree.planes();
+            masks.push_back(std::move(mask));
         }
-        // In turn, so that neighbours do not wait for each other's results.
-        size_t longest = 0;
-        for (const std::vector<Op>& own : lanes) longest = std::max(longest, own.size());
-        for (size_t i = 0; i < longest; ++i)
-            for (const std::vector<Op>& own : lanes)
-                if (i < own.size()) ops.push_back(own[i]);
+        append_in_turn(lanes, ops);
         op_end.push_back(static_cast<uint32_t>(ops.size()));
     }
     for (uint32_t t = first; t < last; ++t) codes_.push_back(codes[t - first].blocks());
@@ -134,7 +138,17 @@ void Forest::pack_part(const Description& d, Part& part, std::vector<Lookup>& lo
             for (uint16_t* operand : {&op.mask, &op.a, &op.b, &op.dst}) *operand = static_cast<uint16_t>(*operand * 8);
     part.ops = keep(ops);
     part.op_end = keep(op_end);
+    if (packed_.bytes.leaves != 0) pack_pairs(d, masks, part);
     pack_inputs(questions, part);
+}
+
+// The low and the high halves of values.
+void Forest::keep_halves(const std::vector<int32_t>& values, const uint16_t** words) {
+    for (int half = 0; half < 2; ++half) {
+        std::vector<uint16_t> part;
+        for (int32_t value : values) part.push_back(static_cast<uint16_t>(static_cast<uint32_t>(value) >> 16 * half));
+        words[half] = keep(part);
+    }
 }
 
 // Tables from codes to values, one behind the other, each as long as its group's index is wide.
@@ -163,18 +177,10 @@ void Forest::pack_tables(const Description& d, std::vector<Lookup>& lookups) {
             }
         }
     }
-    const auto halves = [&](const std::vector<int32_t>& values, const uint16_t** words) {
-        for (int half = 0; half < 2; ++half) {
-            std::vector<uint16_t> part;
-            for (int32_t value : values)
-                part.push_back(static_cast<uint16_t>(static_cast<uint32_t>(value) >> 16 * half));
-            words[half] = keep(part);
-        }
-    };
-    halves(coarse, packed_.words);
+    keep_halves(coarse, packed_.words);
     packed_.coarse = keep(coarse);
     if (!fine_of_.empty()) {
-        halves(fine, packed_.words + 2);
+        keep_halves(fine, packed_.words + 2);
         packed_.fine = keep(fine);
     }
     packed_.leaf_of = keep(leaf_of);
@@ -200,6 +206,7 @@ void Forest::pack_blocks(const Description& d) {
         parts.back().last_group = g + 1;
         seen = std::move(with);
     }
+    pack_bytes(d);
     std::vector<Lookup> lookups(d.trees);
     for (Part& part : parts) {
         pack_part(d, part, lookups);

@@ -79,9 +79,9 @@ class Codes::Choice {
     const State& of(uint32_t node, uint32_t first, uint32_t end) {
         const uint32_t key = (node * 512 + first) * 512 + end, found = table_[place(key)];
         if (found != 0) return states_[found - 1];
-        const Node& children = codes_.nodes_[node];
+        const Node& children = codes_.tree_.nodes[node];
         const Child &left = children.left, &right = children.right;
-        const uint32_t cuts = cuts_for(codes_.root_.leaves);
+        const uint32_t cuts = cuts_for(codes_.tree_.root.leaves);
         State best{};
         best.operations = UINT32_MAX;
         const auto attempt = [&](const State& l, const State& r, uint32_t cut, bool left_high) {
@@ -148,40 +148,13 @@ class Codes::Choice {
     std::vector<uint32_t> table_;  // 1 + the number of a state, 0 for none; its length is a power of two
 };
 
-// Work slots that are free, the last one freed first.
-struct Codes::Slots {
-    uint16_t first;
-    uint16_t used = 0;
-    std::vector<uint16_t> free{};
-
-    uint16_t take() {
-        if (free.empty()) return static_cast<uint16_t>(first + used++);
-        const uint16_t slot = free.back();
-        free.pop_back();
-        return slot;
-    }
-};
-
-Codes::Codes(const Description& d, size_t tree) {
-    const int32_t first_node = d.node_start[tree], first_leaf = d.leaf_start[tree];
-    const size_t count = static_cast<size_t>(d.node_start[tree + 1] - first_node);
-    nodes_.resize(count);
-    const auto child_of = [&](int32_t reference) -> Child {
-        if (reference < 0) return {-1, static_cast<uint32_t>(-1 - reference - first_leaf), 1};
-        const Node& node = nodes_[static_cast<size_t>(reference - first_node)];
-        return {reference - first_node, 0, node.left.leaves + node.right.leaves};
-    };
-    for (size_t i = count; i-- > 0;) {  // children stand behind their parents
-        const size_t node = static_cast<size_t>(first_node) + i;
-        nodes_[i] = {child_of(d.left[node]), child_of(d.right[node])};
-    }
-    root_ = child_of(d.root[tree]);
-    while ((1u << planes_) < root_.leaves) ++planes_;
+Codes::Codes(const Description& description, size_t tree) : tree_(description, tree) {
+    while ((1u << planes_) < tree_.root.leaves) ++planes_;
     // One plane more leaves room for blocks; from the ninth on tables are gathered from.
     if (planes_ > 1 && planes_ < 8) ++planes_;
-    blocks_.resize(root_.leaves);
+    blocks_.resize(tree_.root.leaves);
     Choice choice(*this);
-    assign(choice, root_, 0, 1u << planes_);
+    assign(choice, tree_.root, 0, 1u << planes_);
 }
 
 void Codes::assign(Choice& choice, Child child, uint32_t first, uint32_t end) {
@@ -189,10 +162,10 @@ void Codes::assign(Choice& choice, Child child, uint32_t first, uint32_t end) {
         blocks_[child.leaf] = largest_block(first, end);
         return;
     }
-    const Node& node = nodes_[static_cast<size_t>(child.node)];
+    const Node& node = tree_.nodes[static_cast<size_t>(child.node)];
     uint32_t cut = first + node.right.leaves;
     bool left_high = true;
-    if (root_.leaves <= most_leaves_to_choose) {
+    if (tree_.root.leaves <= most_leaves_to_choose) {
         const Choice::State& state = choice.of(static_cast<uint32_t>(child.node), first, end);
         cut = state.cut;
         left_high = state.left_high;
@@ -201,7 +174,7 @@ void Codes::assign(Choice& choice, Child child, uint32_t first, uint32_t end) {
     assign(choice, left_high ? node.left : node.right, cut, end);
 }
 
-Codes::Planes Codes::emit_child(Child child, const std::vector<uint16_t>& mask, Slots& slots,
+Codes::Planes Codes::emit_child(Child child, const std::vector<uint16_t>& mask, WorkSlots& slots,
                                 std::vector<Op>& ops) const {
     Planes result{};
     if (child.node < 0) {
@@ -210,7 +183,7 @@ Codes::Planes Codes::emit_child(Child child, const std::vector<uint16_t>& mask, 
         result.value = block.first;
         return result;
     }
-    const Node& node = nodes_[static_cast<size_t>(child.node)];
+    const Node& node = tree_.nodes[static_cast<size_t>(child.node)];
     // The larger side first: then the other one finds most slots free.
     Planes left, right;
     if (node.left.leaves >= node.right.leaves) {
@@ -258,8 +231,8 @@ Codes::Planes Codes::emit_child(Child child, const std::vector<uint16_t>& mask, 
 
 uint32_t Codes::emit(const std::vector<uint16_t>& mask, uint16_t root_slot, uint16_t work_slot, std::vector<Op>& ops,
                      uint16_t* plane) const {
-    Slots slots{work_slot};
-    const Planes planes = emit_child(root_, mask, slots, ops);
+    WorkSlots slots{work_slot};
+    const Planes planes = emit_child(tree_.root, mask, slots, ops);
     for (uint32_t b = 0; b < planes_; ++b) {
         plane[b] = planes.value >> b & 1 ? slot_ones : slot_zeros;
         if (planes.varying >> b & 1) plane[b] = planes.slot[b];

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "forest.hpp"
+#include "tree.hpp"
 
 namespace prunus {
 namespace forest {
@@ -33,22 +34,15 @@ class Codes {
                   uint16_t* plane) const;
 
   private:
-    struct Child {
-        int32_t node;  // inside the tree, or -1 for a leaf
-        uint32_t leaf, leaves;
-    };
-    struct Node {
-        Child left, right;
-    };
+    using Child = Tree::Child;
+    using Node = Tree::Node;
     struct Planes;
-    struct Slots;
     class Choice;
 
     void assign(Choice& choice, Child child, uint32_t first, uint32_t end);
-    Planes emit_child(Child child, const std::vector<uint16_t>& mask, Slots& slots, std::vector<Op>& ops) const;
+    Planes emit_child(Child child, const std::vector<uint16_t>& mask, WorkSlots& slots, std::vector<Op>& ops) const;
 
-    std::vector<Node> nodes_;
-    Child root_;
+    Tree tree_;
     uint32_t planes_ = 0;
     std::vector<Block> blocks_;
 };

@@ -20,7 +20,9 @@ Forest::Forest(const Description& description, const ForestIsa& isa) : isa_(isa)
 size_t Forest::scratch_bytes() const noexcept {
     const size_t block = isa_.block, row = (static_cast<size_t>(packed_.walk.column_count) + 1) * sizeof(float);
     const size_t slots = static_cast<size_t>(packed_.slots) * block / 8;
-    return (std::max(row, slots + block * (4 * sizeof(float) + sizeof(double))) + 63) / 64 * 64;
+    const size_t documents = 4 * sizeof(float) + sizeof(double);
+    const size_t bytes = byte_vectors * 64 + static_cast<size_t>(packed_.slots + 8) * 16 + 64 * documents;
+    return (std::max({row, slots + block * documents, packed_.bytes.leaves == 0 ? 0 : bytes}) + 63) / 64 * 64;
 }
 
 int Forest::run(const float* X, size_t n, float* out, int32_t* leaves) const noexcept {

@@ -74,6 +74,9 @@ class Forest {
     void pack_part(const Description& d, Part& part, std::vector<Lookup>& lookups);
     void pack_inputs(const std::map<std::pair<uint32_t, float>, uint32_t>& questions, Part& part);
     void pack_tables(const Description& d, std::vector<Lookup>& lookups);
+    void pack_bytes(const Description& d);
+    void pack_pairs(const Description& d, const std::vector<std::vector<uint16_t>>& masks, Part& part);
+    void keep_halves(const std::vector<int32_t>& values, const uint16_t** words);
     size_t scratch_bytes() const noexcept;
     int run(const float* X, size_t n, float* out, int32_t* leaves) const noexcept;
 

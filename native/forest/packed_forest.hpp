@@ -82,6 +82,19 @@ struct alignas(8) Op {
     uint16_t mask, a, b, dst;
 };
 
+// Up to 64 documents can be bytes instead: a vector holds the number of the leaf that each reaches below some node. The
+// vectors are the leaves themselves (all bytes one number), the roots of a group's trees, and work; what Part calls
+// slots, here words of 64 bits, stand behind them, and behind these their negations. A tree of 256 leaves needs nine
+// work vectors at most.
+constexpr uint32_t group_trees = 16, byte_lanes = 8, byte_roots = 256, byte_work = byte_roots + group_trees,
+                   byte_work_each = 9, byte_vectors = byte_work + byte_lanes * byte_work_each;
+
+// dst = outer ? a : (inner ? b : c), byte by byte: two nodes, or one where b is c. Operands count eight bytes each, so
+// that an operand times 8 is an address, which costs x86 nothing.
+struct alignas(4) Pair {
+    uint16_t outer, inner, a, b, c, dst;
+};
+
 // Bin of a value: how many of the thresholds lie below it, found from the middle, one level of a search tree at a time.
 // The decisions x > threshold are the bits of the bin, the first the highest. Level l is a table of 2^l entries,
 // indexed by the decisions so far with the first in the lowest bit, at search_level(l); tables are padded with +inf.
@@ -121,6 +134,17 @@ struct Part {
     const Member* members;
     const Op* ops;
     const uint32_t* op_end;  // [groups of the part] end of each group's operations
+    const Pair* pairs;
+    const uint32_t* pair_end;  // [groups of the part]
+    uint32_t negated;          // words from a mask to its negation
+};
+
+// From the number of a leaf inside its tree to its value.
+struct ByteTables {
+    uint32_t leaves;           // of the largest tree; 0 where nothing is packed for bytes
+    const uint32_t* width;     // [groups] bits of the number of a leaf, >= 5
+    const uint32_t* table;     // [trees] first entry of each in the tables
+    const uint16_t* words[4];  // low and high halves of coarse, then of fine
 };
 
 struct PackedForest {
@@ -139,6 +163,7 @@ struct PackedForest {
     const int32_t* coarse;     // by code
     const int32_t* fine;       // null where unused
     const int32_t* leaf_of;    // by code
+    ByteTables bytes;
 };
 
 }  // namespace forest

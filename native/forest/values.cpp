@@ -15,8 +15,6 @@ namespace prunus {
 namespace forest {
 namespace {
 
-constexpr uint32_t group_trees = 16;
-
 // Largest error of a score, in sums over all trees, that int32 alone may make.
 constexpr double tolerance = 4e-6;
 

@@ -181,7 +181,7 @@ struct Vec {
 }  // namespace
 
 extern const ForestIsa isa;
-const ForestIsa isa = {"avx2", 256, score<Vec>, leaves<Vec>};
+const ForestIsa isa = {"avx2", 256, false, score<Vec>, leaves<Vec>};
 
 }  // namespace avx2
 }  // namespace forest

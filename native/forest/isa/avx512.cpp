@@ -1,4 +1,4 @@
-// AVX-512 (F, BW, DQ, VL): blocks of 128, 256 and 512 documents.
+// AVX-512 (F, BW, DQ, VL): blocks of 128, 256 and 512 documents, or up to 64 as bytes.
 #include <immintrin.h>
 
 #include "../../kernels/macros.hpp"
@@ -165,9 +165,20 @@ PRUNUS_INLINE __m512i look_up(const uint16_t* table, __m512i index) {
     }
 }
 
-// Sums of whole values over a group, for 64 documents. Codes of even documents are the low bytes of words, those of odd
-// ones the high bytes; a value is put together from two tables of words, because a permutation of words finds 32 at
-// once.
+// Add a tree's whole values for 64 documents. Codes of even documents are the low bytes of words, those of odd ones the
+// high bytes; a value is put together from two tables of words, because a permutation of words finds 32 at once.
+template <uint32_t width>
+PRUNUS_INLINE void add_values_64(__m512i code, const uint16_t* low, const uint16_t* high, __m512i* sum) {
+    const __m512i odd = _mm512_srli_epi16(code, 8);
+    const __m512i even_low = look_up<width>(low, code), even_high = look_up<width>(high, code);
+    const __m512i odd_low = look_up<width>(low, odd), odd_high = look_up<width>(high, odd);
+    sum[0] = _mm512_add_epi32(sum[0], _mm512_unpacklo_epi16(even_low, even_high));
+    sum[1] = _mm512_add_epi32(sum[1], _mm512_unpackhi_epi16(even_low, even_high));
+    sum[2] = _mm512_add_epi32(sum[2], _mm512_unpacklo_epi16(odd_low, odd_high));
+    sum[3] = _mm512_add_epi32(sum[3], _mm512_unpackhi_epi16(odd_low, odd_high));
+}
+
+// Sums over a group.
 template <class B, uint32_t width>
 PRUNUS_INLINE void sum_64(const PackedForest& forest, const Group& group, const char* slots, uint32_t first,
                           const uint16_t* const* words, __m512i* sum) {
@@ -180,14 +191,7 @@ PRUNUS_INLINE void sum_64(const PackedForest& forest, const Group& group, const 
                 *reinterpret_cast<const Word64*>(slots + static_cast<size_t>(lookup.plane[b]) * B::bytes + first / 8);
             code = _mm512_mask_add_epi8(code, plane, code, _mm512_set1_epi8(static_cast<char>(1u << b)));
         }
-        const __m512i odd = _mm512_srli_epi16(code, 8);
-        const uint16_t *low = words[0] + lookup.table, *high = words[1] + lookup.table;
-        const __m512i even_low = look_up<width>(low, code), even_high = look_up<width>(high, code);
-        const __m512i odd_low = look_up<width>(low, odd), odd_high = look_up<width>(high, odd);
-        sum[0] = _mm512_add_epi32(sum[0], _mm512_unpacklo_epi16(even_low, even_high));
-        sum[1] = _mm512_add_epi32(sum[1], _mm512_unpackhi_epi16(even_low, even_high));
-        sum[2] = _mm512_add_epi32(sum[2], _mm512_unpacklo_epi16(odd_low, odd_high));
-        sum[3] = _mm512_add_epi32(sum[3], _mm512_unpackhi_epi16(odd_low, odd_high));
+        add_values_64<width>(code, words[0] + lookup.table, words[1] + lookup.table, sum);
     }
 }
 
@@ -199,7 +203,7 @@ PRUNUS_INLINE void add_scaled(__m512i whole, double scale, double* sums) {
     _mm512_store_pd(sums + 8, _mm512_add_pd(_mm512_load_pd(sums + 8), high));
 }
 
-// Where sum_64 leaves the sum of a document.
+// Where add_values_64 leaves the sum of a document.
 PRUNUS_INLINE uint32_t place_of(uint32_t document) {
     return (document & ~63u) | (document & 1) << 5 | (document & 8) << 1 | (document & 48) >> 2 | (document & 6) >> 1;
 }
@@ -216,6 +220,8 @@ PRUNUS_NOINLINE void add_group(const PackedForest& forest, const Group& group, c
                 add_scaled(sum[i], part == 0 ? group.scale : group.fine_scale, sums + first + 16 * i);
         }
 }
+
+#include "../kernels/bytes.inl"
 
 // Codes of more than eight bits.
 template <class B>
@@ -247,7 +253,7 @@ PRUNUS_NOINLINE void add_wide_group(const PackedForest& forest, const Group& gro
 }
 
 struct Vec {
-    static constexpr uint32_t fewest = 12;
+    static constexpr uint32_t fewest = 8, fewest_bits = 12;
 
     static PRUNUS_INLINE uint32_t place(uint32_t document) { return place_of(document); }
 
@@ -317,6 +323,12 @@ struct Vec {
 
     template <class Out>
     static PRUNUS_INLINE size_t block(const PackedForest& forest, const float* X, size_t n, Out* out, void* scratch) {
+        if (n <= Words::documents && forest.bytes.leaves != 0) {
+            bytes_block<Vec>(forest, Rows{X, forest.features, static_cast<uint32_t>(n), Words::documents}, out,
+                             scratch);
+            return n;
+        }
+        if (n < fewest_bits) return 0;
         const uint32_t count = n < 512 ? static_cast<uint32_t>(n) : 512;
         const Rows rows{X, forest.features, count, (count + 63) / 64 * 64};
         if (count > 256)
@@ -332,7 +344,7 @@ struct Vec {
 }  // namespace
 
 extern const ForestIsa isa;
-const ForestIsa isa = {"avx512", 512, score<Vec>, leaves<Vec>};
+const ForestIsa isa = {"avx512", 512, true, score<Vec>, leaves<Vec>};
 
 }  // namespace avx512
 }  // namespace forest

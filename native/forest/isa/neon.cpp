@@ -231,7 +231,7 @@ struct Vec {
 }  // namespace
 
 extern const ForestIsa isa;
-const ForestIsa isa = {"neon", 256, score<Vec>, leaves<Vec>};
+const ForestIsa isa = {"neon", 256, false, score<Vec>, leaves<Vec>};
 
 }  // namespace neon
 }  // namespace forest

@@ -77,7 +77,7 @@ struct Vec {
 }  // namespace
 
 extern const ForestIsa isa;
-const ForestIsa isa = {"scalar", 64, score<Vec>, leaves<Vec>};
+const ForestIsa isa = {"scalar", 64, false, score<Vec>, leaves<Vec>};
 
 }  // namespace scalar
 }  // namespace forest

@@ -173,11 +173,10 @@ template <class V, class Out>
 PRUNUS_INLINE void run_batch(const PackedForest& forest, const float* X, size_t n, Out* out, size_t outputs,
                              void* scratch) {
     while (n > 0) {
-        size_t done = 1;
-        if (forest.part_count == 0 || n < V::fewest) {
+        size_t done = forest.part_count == 0 || n < V::fewest ? 0 : V::block(forest, X, n, out, scratch);
+        if (done == 0) {
             walk_one(forest, X, out, static_cast<uint32_t*>(scratch));
-        } else {
-            done = V::block(forest, X, n, out, scratch);
+            done = 1;
         }
         X += done * forest.features;
         out += done * outputs;
