@@ -18,8 +18,9 @@ import numpy as np
 from engine_networks import ALL_KINDS, TABLE, make_network, make_rows, table_network
 from ensembles import ALL_MISSING, SHAPES, description, edge_rows, make_ensemble
 from int8_networks import dense_int8, exact_inputs, integer_layer, mixed_network, one_score_of, score_and_slack
-from prunus.engine import ensemble_reference, reference
+from prunus.engine import ensemble_reference, recommender_reference, reference
 from prunus.engine.network import Activation, BlockInt8, Dense, DenseInt8, InputStage, Network, SlotKind, Sparse
+from recommenders import make_histories, make_sparse
 
 TYPES = {"float32": "f", "float64": "d", "int32": "i", "int8": "b", "uint8": "B"}
 
@@ -313,7 +314,7 @@ def forests():
     yield forest_case("every batch", ensemble, edge_rows(rng, ensemble, 520))
     for n_thresholds in (1, 2, 3, 7, 8, 15, 16, 17, 31, 64, 255, 256, 513):
         pool = np.unique(rng.normal(size=2 * n_thresholds).astype(np.float32))[:n_thresholds]
-        ensemble = make_ensemble(rng, [64] * (n_thresholds // 40 + 1), 2, thresholds=pool, missing=ALL_MISSING)
+        ensemble = make_ensemble(rng, [64] * (n_thresholds // 15 + 1), 2, thresholds=pool)
         cut = ensemble.threshold.copy()  # every threshold at least once, where there are nodes enough
         cut[: min(len(pool), len(cut))] = pool[: len(cut)]
         ensemble = type(ensemble)(**{**description(ensemble), "threshold": cut})
@@ -333,7 +334,50 @@ def forests():
         yield forest_case(f"300 trees of scale {scale}", ensemble, edge_rows(rng, ensemble, 130), batches=(3,))
 
 
+RECOMMENDERS = {
+    "levels": lambda rng, n: make_sparse(rng, n, 300, 24, bits=6, spread=20),
+    "levels, scaled": lambda rng, n: make_sparse(rng, n, 128, 9, bits=8, scale=True, bias=True, per_row=True),
+    "untied": lambda rng, n: make_sparse(rng, n, 70, 9, bits=4, tied=False, scale=True),
+    "floats": lambda rng, n: make_sparse(rng, n, 40, 7, tied=False),
+    "empty rows": lambda rng, n: make_sparse(rng, n, 30, 1, spread=1, bits=3),
+    "full rows": lambda rng, n: make_sparse(rng, n, 40, 40, spread=0, bits=8),
+    "item-item": lambda rng, n: make_sparse(rng, n, stored=min(5, n), item_item=True, scale=True, bias=True),
+}
+
+
+def recommenders():
+    """Item factors of every kind, histories of 0 to 12 items, lists that end before and after the items do."""
+    for name, make in RECOMMENDERS.items():
+        for n_items, k in ((1, 3), (17, 7), (163, 20)):
+            rng = np.random.default_rng(n_items)
+            model = make(rng, n_items)
+            indptr, items = make_histories(rng, 40, n_items)
+            scores = recommender_reference.score(model, indptr, items)
+            allowed = np.ones(scores.shape, bool)
+            allowed[np.repeat(np.arange(40), np.diff(indptr)), items] = False
+            arrays = {"size": np.int32([n_items, model.n_factors]), "k": np.int32([k])}
+            parts = {"": model.decode} if model.encode is None else {"": model.decode, "encode_": model.encode}
+            for prefix, rows in parts.items():
+                arrays |= {prefix + "indptr": np.int32(rows.indptr), prefix + "factor": np.int32(rows.factor)}
+                arrays |= {prefix + "value": rows.value}
+                if rows.step is not None:
+                    arrays[prefix + "step"] = np.array(np.broadcast_to(rows.step, n_items), np.float32)
+            ones, zeros = np.ones(n_items, np.float32), np.zeros(n_items, np.float32)
+            arrays |= {
+                "scale": ones if model.encode_scale is None else model.encode_scale,
+                "bias": zeros if model.bias is None else model.bias,
+                "order": np.int32(model.popular_order(n_items)),
+                "user_indptr": np.int32(indptr),
+                "user_items": items,
+                "score": scores,
+                "slack": near(scores, 1e-4).astype(np.float32),
+                "best": recommender_reference.top_k(scores, allowed, k)[1],
+                "batches": np.int32([1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33, 40]),
+            }
+            yield Case(f"{name}, {n_items} items", "recommender", arrays)
+
+
 def cases():
     """Give every case."""
-    for make in (float_networks, functions, integers, one_rounding, bytes_of_floats, chains, forests):
+    for make in (float_networks, functions, integers, one_rounding, bytes_of_floats, chains, forests, recommenders):
         yield from make()

@@ -31,6 +31,8 @@ const RecommendIsa* recommend_isa_of(const char* name) noexcept {
     if (std::strcmp(name, "avx512vnni") == 0 && __builtin_cpu_supports("avx512vbmi")) return &avx512vbmi::isa;
     if (std::strncmp(name, "avx512", 6) == 0) return &avx512::isa;
     if (std::strcmp(name, "avx2") == 0) return &avx2::isa;
+#elif defined(PRUNUS_ARM64)
+    if (std::strcmp(name, "neon") == 0) return &neon::isa;
 #else
     (void)name;
 #endif

@@ -3,11 +3,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
-#include <limits>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -16,108 +15,10 @@
 #include "engine/dispatch.hpp"
 #include "engine/network.hpp"
 #include "forest/forest.hpp"
+#include "golden_reader.hpp"
+#include "recommend/recommender.hpp"
 
 namespace {
-
-using Leaves = std::vector<int32_t>;
-
-struct Array {
-    std::string text;
-    std::vector<float> floats;
-    std::vector<double> doubles;
-    std::vector<int32_t> ints;
-    std::vector<int8_t> steps;
-    std::vector<uint8_t> bytes;
-};
-
-class Arrays {
-  public:
-    Array& add(const std::string& name) { return arrays_[name]; }
-    const Array& operator[](const std::string& name) const {
-        const auto found = arrays_.find(name);
-        if (found == arrays_.end()) throw std::runtime_error("no array " + name);
-        return found->second;
-    }
-    bool has(const std::string& name) const { return arrays_.count(name) != 0; }
-
-  private:
-    std::map<std::string, Array> arrays_;
-};
-
-struct Case {
-    std::string name;
-    Arrays own;
-    std::vector<Arrays> layers;
-};
-
-class Reader {
-  public:
-    explicit Reader(const char* path) : in_(path, std::ios::binary) {
-        if (!in_) throw std::runtime_error(std::string("cannot open ") + path);
-    }
-
-    // The next case, or false at the end. An array "case" begins one, and an array "layer" each of its layers.
-    bool next(Case& one) {
-        one = Case{};
-        if (!begun_ && !head()) return false;
-        if (name_ != "case") throw std::runtime_error("a case begins with '" + name_ + "'");
-        Array title;
-        body(title);
-        one.name = title.text;
-        Arrays* into = &one.own;
-        while (head() && name_ != "case") {
-            if (name_ == "layer") into = &one.layers.emplace_back();
-            body(into->add(name_));
-        }
-        begun_ = !name_.empty();
-        return true;
-    }
-
-  private:
-    // The head of the next array, or false where the file ends.
-    bool head() {
-        uint32_t size = 0;
-        name_.clear();
-        if (in_.peek() == std::ifstream::traits_type::eof()) return false;
-        in_.read(reinterpret_cast<char*>(&size), sizeof size);
-        name_.resize(in_ ? size : 0);
-        in_.read(name_.data(), size);
-        in_.read(&type_, 1);
-        in_.read(reinterpret_cast<char*>(&count_), sizeof count_);
-        if (!in_) throw std::runtime_error("the file ends inside of the head of an array");
-        return true;
-    }
-    void body(Array& to) {
-        switch (type_) {
-            case 's':
-                return fill(to.text);
-            case 'f':
-                return fill(to.floats);
-            case 'd':
-                return fill(to.doubles);
-            case 'i':
-                return fill(to.ints);
-            case 'b':
-                return fill(to.steps);
-            case 'B':
-                return fill(to.bytes);
-            default:
-                throw std::runtime_error("array " + name_ + " has the unknown type " + type_);
-        }
-    }
-    template <class Values>
-    void fill(Values& values) {
-        values.resize(count_);
-        in_.read(reinterpret_cast<char*>(values.data()), static_cast<std::streamsize>(count_ * sizeof(values[0])));
-        if (!in_) throw std::runtime_error("the file ends inside of array " + name_);
-    }
-
-    std::ifstream in_;
-    std::string name_;
-    char type_ = 0;
-    uint32_t count_ = 0;
-    bool begun_ = false;
-};
 
 // Memory whose last float stands before a page that ends the process when it is touched. Where a batch begins in it
 // depends on its size, so that rows stand at any address that a float may have.
@@ -304,7 +205,7 @@ size_t check_leaves(const Case& one, const prunus::forest::Forest& model, Found&
     const size_t features = model.features(), trees = model.trees(), rows = X.size() / features;
     for (const int32_t batch : one.own["leaf_batches"].ints) {
         const size_t n = static_cast<size_t>(batch), first = 7 * n % (rows - n + 1);
-        Leaves got(n * trees, -7);
+        std::vector<int32_t> got(n * trees, -7);
         if (model.leaves(X.data() + first * features, n, got.data()) != prunus::status_ok)
             found.wrong("a batch of " + std::to_string(n) + " finds no leaves");
         for (size_t i = 0; i < got.size(); ++i)
@@ -338,6 +239,75 @@ size_t check_forest(const Case& one, const prunus::Isa& isa, std::vector<float>&
     return calls;
 }
 
+prunus::recommend::Rows rows_of(const Arrays& own, const std::string& prefix) {
+    const std::vector<int32_t>&indptr = own[prefix + "indptr"].ints, &factor = own[prefix + "factor"].ints;
+    return {indptr.size() - 1, factor.size(), indptr.data(), factor.data(), own[prefix + "value"].floats.data()};
+}
+
+// Lists as the twin's: its scores in order, each item's own, no item twice or of the history, ties by number.
+void check_list(const Case& one, size_t user, size_t n, const int32_t* ids, const float* scores, Found& found) {
+    const Arrays& own = one.own;
+    const size_t items = static_cast<size_t>(own["size"].ints[0]), k = static_cast<size_t>(own["k"].ints[0]);
+    const float *all = own["score"].floats.data() + user * items, *slack = own["slack"].floats.data() + user * items;
+    const int32_t *first = own["user_items"].ints.data() + own["user_indptr"].ints[user],
+                  *last = own["user_items"].ints.data() + own["user_indptr"].ints[user + 1];
+    for (size_t r = 0; r < k; ++r) {
+        const float best = own["best"].floats[user * k + r];
+        const bool none = ids[r] == -1 && std::isinf(scores[r]) && std::isinf(best);
+        const size_t item = static_cast<size_t>(ids[r]);
+        if (none) continue;
+        const bool good = ids[r] >= 0 && item < items && std::fabs(scores[r] - best) <= slack[item] &&
+                          std::fabs(scores[r] - all[item]) <= slack[item] && std::find(first, last, ids[r]) == last &&
+                          (r == 0 || scores[r] < scores[r - 1] || (scores[r] == scores[r - 1] && ids[r] > ids[r - 1]));
+        if (!good)
+            found.wrong("rank " + std::to_string(r) + " of user " + std::to_string(user) + " of " + std::to_string(n) +
+                        " is item " + std::to_string(ids[r]) + " with " + number(scores[r]) + "; expected " +
+                        number(best));
+    }
+}
+
+size_t check_recommender(const Case& one, const prunus::Isa& isa, Found& found) {
+    const Arrays& own = one.own;
+    prunus::recommend::Description d{};
+    d.items = static_cast<uint32_t>(own["size"].ints.at(0));
+    d.factors = static_cast<uint32_t>(own["size"].ints.at(1));
+    d.decode = rows_of(own, "");
+    const bool encodes = own.has("encode_indptr");
+    const prunus::recommend::Rows encode = encodes ? rows_of(own, "encode_") : prunus::recommend::Rows{};
+    d.encode = encodes ? &encode : nullptr;
+    d.scale = own["scale"].floats.data();
+    d.bias = own["bias"].floats.data();
+    d.order = own["order"].ints.data();
+    d.step = own.has("step") ? own["step"].floats.data() : nullptr;
+    d.encode_step = own.has("encode_step") ? own["encode_step"].floats.data() : nullptr;
+    const std::string problem = prunus::recommend::Recommender::check(d);
+    if (!problem.empty()) throw std::runtime_error(one.name + ": " + problem);
+    const prunus::recommend::Recommender model(d, *prunus::recommend::recommend_isa_of(isa.name));
+    const size_t k = static_cast<size_t>(own["k"].ints.at(0));
+    for (const int32_t users : own["batches"].ints) {
+        const size_t n = static_cast<size_t>(users);
+        const prunus::recommend::Request request{n,       own["user_indptr"].ints.data(), own["user_items"].ints.data(),
+                                                 nullptr, static_cast<uint32_t>(k),       true};
+        std::vector<int32_t> ids(n * k, -7);
+        std::vector<float> best(n * k), scores(n * d.items);
+        if (model.recommend(request, ids.data(), best.data(), 1) != 0 || model.score(request, scores.data(), 1) != 0)
+            found.wrong(std::to_string(n) + " users have a status, and should have none");
+        for (size_t i = 0; i < scores.size(); ++i)
+            if (!(std::fabs(scores[i] - own["score"].floats[i]) <= own["slack"].floats[i]))
+                found.wrong("item " + std::to_string(i % d.items) + " of user " + std::to_string(i / d.items) + " of " +
+                            std::to_string(n) + " scores " + number(scores[i]) + "; expected " +
+                            number(own["score"].floats[i]));
+        for (size_t u = 0; u < n; ++u) check_list(one, u, n, ids.data() + u * k, best.data() + u * k, found);
+    }
+    return 2 * own["batches"].ints.size();
+}
+
+size_t check(const Case& one, const prunus::Isa& isa, std::vector<float>& scores, Found& found) {
+    if (one.own.has("root")) return check_forest(one, isa, scores, found);
+    if (one.own.has("user_items")) return check_recommender(one, isa, found);
+    return check_network(one, isa, found);
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -353,8 +323,7 @@ int main(int count, char** arguments) {
             std::vector<float> scores;
             for (const prunus::Isa* isa : prunus::usable_isas()) {
                 Found found(one, isa->name);
-                calls[isa->name] +=
-                    one.layers.empty() ? check_forest(one, *isa, scores, found) : check_network(one, *isa, found);
+                calls[isa->name] += check(one, *isa, scores, found);
                 if (found.first().empty()) continue;
                 std::fprintf(stderr, "%s\n", found.first().c_str());
                 ++wrong;

@@ -68,3 +68,13 @@ const RecommendIsa* recommend_isa_of(const char* name) noexcept;
 
 }  // namespace recommend
 }  // namespace prunus
+
+#ifdef PRUNUS_ARM64
+namespace prunus {
+namespace recommend {
+namespace neon {
+extern const RecommendIsa isa;
+}
+}  // namespace recommend
+}  // namespace prunus
+#endif
