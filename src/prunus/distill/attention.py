@@ -61,6 +61,20 @@ def activations(module: nn.Module) -> tuple[str, ...]:
     return names
 
 
+def layers_of(module: nn.Module, names: Sequence[str]) -> list[nn.Module]:
+    """Find layers by name, as ``module.named_modules()`` says them.
+
+    Raises:
+        ModuleError: there is no layer of such a name; the message lists those that there are.
+    """
+    parts = dict(module.named_modules())
+    unknown = [name for name in names if name not in parts]
+    if unknown:
+        msg = f"{type(module).__name__} has no layer {unknown[0]!r}; expected some of {', '.join(filter(None, parts))}"
+        raise ModuleError(msg)
+    return [parts[name] for name in names]
+
+
 @contextlib.contextmanager
 def watch(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
     """Collect what some layers give while a module runs, with hooks; the module itself stays as it is.
@@ -75,11 +89,7 @@ def watch(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]
     Raises:
         ModuleError: there is no layer of such a name, or a layer gives no tensor of two dimensions or more.
     """
-    parts = dict(module.named_modules())
-    unknown = [name for name in names if name not in parts]
-    if unknown:
-        msg = f"{type(module).__name__} has no layer {unknown[0]!r}; expected some of {', '.join(filter(None, parts))}"
-        raise ModuleError(msg)
+    parts = layers_of(module, names)
     outputs: dict[str, Tensor] = {}
 
     def keep(name: str, output: object) -> None:
@@ -90,8 +100,8 @@ def watch(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]
         outputs[name] = output
 
     with contextlib.ExitStack() as hooks:
-        for name in names:
-            hook = parts[name].register_forward_hook(lambda _part, _inputs, output, name=name: keep(name, output))
+        for name, part in zip(names, parts, strict=True):
+            hook = part.register_forward_hook(lambda _part, _inputs, output, name=name: keep(name, output))
             hooks.callback(hook.remove)
         yield outputs
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from prunus.distill.attention import layers_of
 from prunus.errors import ModuleError
 from prunus.extras import need
 from prunus.prune.lottery import weights_of
@@ -44,8 +45,9 @@ def remove_channels(
 ) -> nn.Module:
     """Return a smaller copy of a module, without the channels whose weights are the smallest.
 
-    The importance of a channel is the mean over its group of the length of its weights, divided by the mean of that over
-    the layer's channels, so that layers of other scales can be compared (Torch-Pruning's group magnitude).
+    The importance of a channel is the sum of its squared weights, averaged over the tensors of its group and divided by
+    the mean of that over the layer's channels, so that layers of other scales can be compared (Torch-Pruning's group
+    magnitude).
 
     Args:
         module: any module that Torch-Pruning's tracer can follow; it stays as it is.
@@ -64,7 +66,7 @@ def remove_channels(
     """
     small = copy.deepcopy(module)
     before = _shape(small, example)
-    kept = [_layer(small, name) for name in whole] if whole is not None else [_last_layer(small, example)]
+    kept = layers_of(small, whole) if whole is not None else [_last_layer(small, example)]
     if _size(small) > target:
         _shrink(small, example, target, scope, kept)
     if _shape(small, example) != before:
@@ -120,14 +122,6 @@ def _shape(module: nn.Module, example: Tensor) -> Any:  # noqa: ANN401 - whateve
     with torch.no_grad(), evaluating(module):
         output = module(example)
     return tuple(output.shape) if isinstance(output, Tensor) else [tuple(part.shape) for part in output]
-
-
-def _layer(module: nn.Module, name: str) -> nn.Module:
-    parts: dict[str, nn.Module] = dict(module.named_modules())
-    if name not in parts:
-        msg = f"{type(module).__name__} has no layer {name!r}; expected some of {', '.join(filter(None, parts))}"
-        raise ModuleError(msg)
-    return parts[name]
 
 
 def _last_layer(module: nn.Module, example: Tensor) -> nn.Module:
