@@ -17,6 +17,7 @@ from prunus.compress.ranker import compress_ranker
 from prunus.compress.recipe import RankerRecipe
 from prunus.compress.search import KINDS
 from prunus.data.synthetic import generate_ranking
+from prunus.design import Budget, kinds_at
 from prunus.engine.file import load, read_header
 from prunus.errors import (
     BudgetImpossibleError,
@@ -106,7 +107,12 @@ class TestCompress:
         assert values["verdict"]["outcome"] == result.verdict.outcome
         assert values["student"]["nonzeros"] == scorer.network.nonzeros
         assert [row["chosen"] for row in values["rows"]].count(True) == 1
-        assert {row["role"] for row in values["rows"]} == {"teacher", "forest", "exact", "sparse", "dense"}
+        assert {row["role"] for row in values["rows"]} == {
+            "teacher",
+            "forest",
+            "exact",
+            *kinds_at(Budget.parse("20KB"))[:2],
+        }
         for row in (row for row in values["rows"] if row["role"] == "exact"):
             twin = next(r for r in values["rows"] if r["role"] in ("teacher", "forest") and r["trees"] == row["trees"])
             assert row["ndcg@10"] == pytest.approx(twin["ndcg@10"], abs=1e-9)
@@ -116,6 +122,10 @@ class TestCompress:
         assert read_header(tmp_path / "ranker.prunus")["verdict"]["outcome"] == result.verdict.outcome
         for row in values["rows"]:
             assert set(row["us_per_doc"]) == {"20", "128", "1000"}
+        students = [row for row in values["rows"] if row["role"] in KINDS]
+        for number, row in enumerate(students):
+            header = read_header(tmp_path / "work" / f"student-{number}.prunus")
+            assert (header["architecture"], header["nonzeros"]) == (row["name"], row["nonzeros"])
 
     def test_students_speak_on_the_teachers_scale(
         self, teacher: TreeTeacher, parts: tuple[RankingData, ...], tmp_path: Path

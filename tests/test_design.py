@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
@@ -10,9 +12,23 @@ import pytest
 from latency_models import round_numbers
 from prunus.compress.typical import typical_network
 from prunus.data.ranking import Schema
-from prunus.design import Architecture, Budget, cheapest, largest_dense, prices, propose, ruled_out
+from prunus.design import (
+    KERNELS,
+    PRUNED,
+    Architecture,
+    Budget,
+    cheapest,
+    kinds_at,
+    largest_dense,
+    prices,
+    propose,
+    ruled_out,
+)
 from prunus.engine.network import InputStage, LayerShape, NetworkShape, SlotKind
 from prunus.errors import BudgetError, BudgetImpossibleError
+
+if TYPE_CHECKING:
+    from prunus.design import Kind
 
 SCHEMA = Schema(tuple(f"f{i}" for i in range(30)))
 
@@ -62,19 +78,35 @@ def test_prints_as_typed(budget: Budget) -> None:
 @pytest.mark.parametrize("text", ["0.02us", "0.05us", "0.2us", "1us", "0.1us@20", "9KB", "30KB"])
 @pytest.mark.parametrize("effort", ["quick", "normal", "thorough"])
 def test_proposals_keep_the_budget(text: str, effort: str) -> None:
-    """Dense designs are predicted inside the budget, sparse ones aim below it, and both kinds are there."""
+    """Designs that keep their weights are predicted inside the budget, the others aim below it; kinds stand in order."""
     model, budget = round_numbers(), Budget.parse(text)
     found = propose(stage(), budget, model, SCHEMA, effort=effort)  # type: ignore[arg-type]
-    total = budget.us_per_doc or budget.n_bytes
-    assert total is not None
-    assert any(a.kind == "sparse" for a in found) or total >= 0.2
-    assert all(a.target <= total for a in found)
+    kinds = list(dict.fromkeys(a.kind for a in found))
+    assert kinds == [kind for kind in kinds_at(budget) if kind in kinds]
+    assert 1 <= len(kinds) <= (4 if effort == "thorough" else 2)
+    assert all(a.target <= budget.total for a in found)
     for a in found:
-        if a.kind == "dense" and budget.us_per_doc is not None:
-            sizes = [30, *a.widths, 1]
-            layers = tuple(LayerShape(x, y, x * y, "dense") for x, y in itertools.pairwise(sizes))
-            shape = NetworkShape(30, 30, 8, 30, 15, layers)
-            assert model.predict(shape, budget.batch).us_per_doc <= total
+        if a.kind not in PRUNED and budget.us_per_doc is not None:
+            pairs = list(itertools.pairwise([30, *a.widths, 1]))
+            layers = [LayerShape(x, y, x * y, KERNELS[a.kind] if y > 1 else "dense") for x, y in pairs]
+            shape = NetworkShape(30, 30, 8, 30, 15, tuple(layers))
+            assert model.predict(shape, budget.batch).us_per_doc <= budget.us_per_doc
+
+
+@pytest.mark.parametrize("effort", ["normal", "thorough"])
+def test_int8_is_proposed_where_it_is_faster(effort: str) -> None:
+    """A CPU that multiplies bytes no faster than float32 gets float32 students only; another one gets both."""
+    fast = round_numbers()
+    slow = replace(fast, tiles={tile: slowed(terms) for tile, terms in fast.tiles.items()})
+    kinds = [{a.kind for a in propose(stage(), Budget(0.05), m, SCHEMA, effort=effort)} for m in (fast, slow)]  # type: ignore[arg-type]
+    assert kinds[0] & {"int8", "block"}
+    assert kinds[1]
+    assert not kinds[1] & {"int8", "block"}
+
+
+def slowed(terms: dict[str, float]) -> dict[str, float]:
+    """Give a tile's prices on a CPU whose int8 kernels take ten times as long."""
+    return {name: us * (10 if name.startswith(("int8", "blocks")) else 1) for name, us in terms.items()}
 
 
 def test_a_larger_budget_allows_a_wider_dense_network() -> None:
@@ -102,13 +134,26 @@ def test_the_cheapest_network_has_one_of_each() -> None:
     assert cheapest(price) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("target", [0.05, 0.07])
-def test_a_typical_network_costs_its_target(target: float) -> None:
-    """The stand-in for a sparse student is predicted to cost what the student aims at."""
+@pytest.mark.parametrize(("kind", "target"), [("sparse", 0.05), ("sparse", 0.07), ("block", 0.014)])
+def test_a_typical_network_costs_its_target(kind: Kind, target: float) -> None:
+    """The stand-in for a student that will be pruned is predicted to cost what the student aims at."""
     budget, model = Budget(target), round_numbers()
     price = prices(stage(), budget, model, SCHEMA)
-    network = typical_network(Architecture("sparse", (64, 32), target), stage(), 30, price)
+    network = typical_network(Architecture(kind, (64, 32), target), stage(), 30, price)
     assert model.predict(network, budget.batch).us_per_doc == pytest.approx(target, rel=0.06)
+
+
+@pytest.mark.parametrize("first", ["int8", "f32"])
+@pytest.mark.parametrize("kind", ["dense", "int8", "block", "sparse"])
+def test_a_typical_network_has_its_kinds_kernels(kind: Kind, first: Literal["int8", "f32"]) -> None:
+    """Hidden layers run in the kernel of the kind, the last one in float32, the first where it is told so."""
+    price = prices(stage(), Budget(0.1), round_numbers(), SCHEMA)
+    kernels = [
+        layer.kind
+        for layer in typical_network(Architecture(kind, (64, 32), 0.1, first), stage(), 30, price).shape.layers
+    ]
+    plain = "sparse" if kind in PRUNED else "dense"
+    assert kernels == [KERNELS[kind] if first == "int8" or kind in ("dense", "sparse") else plain, KERNELS[kind], plain]
 
 
 @pytest.mark.parametrize(

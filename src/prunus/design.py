@@ -121,6 +121,16 @@ PRUNED = ("sparse", "block")
 KERNELS: dict[Kind, str] = {"sparse": "sparse", "dense": "dense", "int8": "dense_int8", "block": "block_int8"}
 """What runs the hidden layers of each kind."""
 
+FIRST = 16
+"""First hidden layer of a student that will be pruned, at least."""
+
+BY_TIME: tuple[tuple[float, tuple[Kind, ...]], ...] = ((math.inf, ("int8", "block", "sparse", "dense")),)
+"""Up to so many us for each document: the kinds in the order of their validation quality at the same measured time, over
+both sets of benchmarks/results/kinds-*.json; the table is in docs/distillation.md."""
+
+BY_BYTES: tuple[Kind, ...] = ("block", "int8", "sparse", "dense")
+"""The same for a budget of bytes."""
+
 LEAST_DENSITY = 0.01
 """Share of its weights that a pruned student must be left with: below it nothing is learned that a narrower one does not."""
 
@@ -303,16 +313,18 @@ def propose(
     *,
     effort: Literal["quick", "normal", "thorough"] = "normal",
 ) -> list[Architecture]:
-    """Propose students that meet the budget, cheapest to train first.
+    """Propose students that meet the budget: kinds in the order of :func:`kinds_at`, the likely best first.
 
-    A sparse student that the budget would not prune is left out: it is the dense one.
+    What the time model rules out is left out: a student of int8 where this CPU runs no more int8 weights than float32
+    ones in the same time, and one that the budget would not prune, which is the one of its kind that keeps its weights.
 
     Args:
         inputs: the input stage, all slots.
         budget: to meet.
         latency: time model of this CPU.
         schema: of the model file.
-        effort: ``quick`` and ``normal`` propose one student of each kind, ``thorough`` more depths and widths.
+        effort: ``quick`` and ``normal`` propose one student of each of the first two kinds, ``thorough`` all kinds in
+            several depths.
 
     Raises:
         BudgetImpossibleError: no network is that cheap.
@@ -325,29 +337,46 @@ def propose(
         nearest = budget.of(least * 1.02)
         msg = f"got a budget of {budget}; the smallest network costs more on this CPU: the nearest possible budget is {nearest}"
         raise BudgetImpossibleError(msg, str(nearest))
+    n_kinds, depths = (len(KERNELS), (1, 2, 3)) if effort == "thorough" else (2, (2,))
     widest = WIDEST[effort]
-    found = []
-    for n_layers in {"quick": (2,), "normal": (2,), "thorough": (1, 2, 3)}[effort]:
-        widths = largest_dense(inputs, budget, latency, schema, n_layers=n_layers, target=target, widest=widest)
-        if widths is not None:
-            found.append(Architecture("dense", widths, target))
-    for n_layers in {"quick": (2,), "normal": (2,), "thorough": (2, 3)}[effort]:
-        first = _first_width(inputs, price, target, n_layers, widest)
-        widths = halving(first, n_layers)
-        full = price.fixed + float(price.slot.sum()) + price.unit * (sum(widths) + 1)
-        full += price.weight * _n_weights(inputs.n_slots, widths)
-        if full > target or not found:
-            found.append(Architecture("sparse", widths, target))
-    return found
+
+    def largest(kind: Kind, n_layers: int) -> tuple[int, ...] | None:
+        return largest_dense(
+            inputs, budget, latency, schema, n_layers=n_layers, target=target, widest=widest, kind=kind
+        )
+
+    whole = {(kind, n): largest(kind, n) for kind in ("dense", "int8") for n in depths}
+    int8_pays = any((whole["int8", n] or (0,)) > (whole["dense", n] or (0,)) for n in depths)
+    found: dict[Kind, list[Architecture]] = {}
+    for kind in kinds_at(budget):
+        if len(found) == n_kinds or (kind in ("int8", "block") and not int8_pays):
+            continue
+        for n_layers in depths:
+            widths = _start(kind, inputs, price, target, n_layers, widest) if kind in PRUNED else whole[kind, n_layers]
+            if widths is None:
+                continue
+            one = Architecture(kind, widths, target)
+            if not ruled_out(one, inputs, budget, latency, schema, price):
+                found.setdefault(kind, []).append(one)
+    # A budget that is next to nothing leaves no kind its weights, and less than a hundredth to those that are pruned.
+    return [one for kind in found.values() for one in kind] or [Architecture("sparse", halving(FIRST, 2), target)]
 
 
-def _first_width(inputs: InputStage, price: Prices, target: float, n_layers: int, widest: int) -> int:
+def kinds_at(budget: Budget) -> tuple[Kind, ...]:
+    """Return all kinds, the one that ranked best at such a budget first."""
+    if budget.us_per_doc is None:
+        return BY_BYTES
+    return next(kinds for us, kinds in BY_TIME if budget.us_per_doc <= us)
+
+
+def _start(kind: Kind, inputs: InputStage, price: Prices, target: float, n_layers: int, widest: int) -> tuple[int, ...]:
     """Double the width while the budget leaves about ``START_DENSITY`` of the weights."""
-    weights = max((target - price.fixed - 0.5 * float(price.slot.sum())) / max(price.weight, 1e-12), 16.0)
-    first = 16
+    of_weight = price.weight if kind == "sparse" else price.block / BLOCK
+    weights = max((target - price.fixed - 0.5 * float(price.slot.sum())) / max(of_weight, 1e-12), 16.0)
+    first = FIRST
     while first < widest and _n_weights(inputs.n_slots, halving(first * 2, n_layers)) * START_DENSITY <= weights * 1.5:
         first *= 2
-    return first
+    return halving(first, n_layers)
 
 
 def _n_weights(n_slots: int, widths: tuple[int, ...]) -> int:
