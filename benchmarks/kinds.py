@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from headline_models import NOT_FEATURES, generated, globo
+from headline_models import FEATURES, NOT_FEATURES, generated, globo
 
 from prunus.bench import machine
 from prunus.bench.quick import compare_in_process
@@ -43,6 +43,7 @@ from prunus.compress.training import (
 )
 from prunus.data.reading import read_ranking
 from prunus.data.select import Columns
+from prunus.data.synthetic import generate_ranking
 from prunus.design import PRUNED, Architecture, Budget, halving, prices
 from prunus.distill.loop import Loop, LoopSettings
 from prunus.distill.losses import LossMix
@@ -54,6 +55,7 @@ from prunus.prune.inputs import InputElimination
 from prunus.prune.magnitude import cost
 from prunus.student.inputs import learn_inputs
 from prunus.student.quantise import QuantisedMLP
+from prunus.teacher.exact import ExactTeacher
 from prunus.teacher.trees import load_trees
 from prunus.verdict import paired_interval
 
@@ -77,17 +79,17 @@ RETRIES = 4
 N_HIDDEN = 2
 """Hidden layers of every student, the second half as wide as the first."""
 SHARES = (1.0, 0.5, 0.25)
-"""Shares of the inputs that dense students are tried with: the first ``N_SHAPES`` of these whose inputs the budget allows."""
+"""Shares of the inputs that dense students are tried with: the first ``--shapes`` of these whose inputs the budget allows."""
 DENSITIES = (0.7, 0.4)
 """Shares of their weights that pruned students are tried to be left with."""
-N_SHAPES = 2
-"""Shapes that each kind is tried with."""
 ELIMINATION = (64, 32)
 """Hidden units of the student that says which inputs can be spared."""
 FIRST_TARGET = 0.85
 """What a pruned student is aimed at before one of its kind was measured, as a share of its budget."""
 FEW = 4096
 """Documents that random networks take their ranges from."""
+FRESH_SEED = 4
+"""Of documents that neither the teacher nor the verdict has seen."""
 LEAST_DENSE = 4
 """First hidden layer of a dense student, least."""
 
@@ -109,6 +111,8 @@ class Study:
     work: Path
     deadline: float
     widest: int
+    n_shapes: int
+    rows: int
     parts: dict[int, tuple[Lesson, InputStage]]
 
     def say(self, text: str) -> None:
@@ -129,7 +133,7 @@ class Study:
 
     def us(self, network: Network) -> float:
         """Measured us for each document."""
-        return measured_us(network, self.test.X[:TIMED_ROWS], BATCH, self.latency, seconds=1.0)
+        return measured_us(network, self.test.X[: self.rows], BATCH, self.latency, seconds=1.0)
 
     def order(self) -> list[int]:
         """Return all input slots, the most important one first."""
@@ -250,7 +254,7 @@ class Study:
         else:
             numbers = [round(n_slots * share / BLOCK) * BLOCK if share < 1 else n_slots for share in SHARES]
             tried = [(n, self.fitted_width(kind, n, budget)) for n in numbers]
-        return list(dict.fromkeys(shape for shape in tried if shape[1]))[:N_SHAPES]
+        return list(dict.fromkeys(shape for shape in tried if shape[1]))[: self.n_shapes]
 
     def of_kind(self, kind: Kind, budget: float, seeds: int) -> list[dict[str, Any]]:
         """Train all seeds of a kind's best shape; nothing where no network of the kind is that fast."""
@@ -264,7 +268,7 @@ class Study:
     def compared(self, rows: list[dict[str, Any]], rounds: int) -> dict[str, Any]:
         """Time the students of a budget in turn, and compare the kinds query by query."""
         scorers = [load(self.work / row["file"]) for row in rows]
-        timed = compare_in_process(scorers, self.test.X[:TIMED_ROWS], BATCH, rounds=rounds)
+        timed = compare_in_process(scorers, self.test.X[: self.rows], BATCH, rounds=rounds)
         middle = float(np.median([row["ratio"] for row in timed]))
         qualities = [ndcg(self.test.y, s.score(self.test.X), self.test.offsets) for s in scorers]
         found: dict[str, Any] = {"kinds": {}, "pairs": [], "students": []}
@@ -316,7 +320,9 @@ def parts_of(given: argparse.Namespace) -> tuple[RankingData, RankingData, Ranki
     columns = Columns(ignore=NOT_FEATURES, user="user_id") if given.set == "globo_ltr" else Columns(user="user")
     folder = given.data if given.set == "globo_ltr" else made.folder
     train, valid = (read_ranking(folder / f"{part}.parquet", columns) for part in ("train", "valid"))
-    return train, valid, made.test, load_trees(made.teacher)
+    if given.fresh:
+        train = generate_ranking(given.fresh, FRESH_SEED, n_features=FEATURES, missing=0.0)
+    return train, valid, made.test, ExactTeacher(load_trees(made.teacher))
 
 
 def main() -> None:
@@ -327,8 +333,16 @@ def main() -> None:
     arguments.add_argument("--budgets", type=float, nargs="+", default=list(BUDGETS))
     arguments.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     arguments.add_argument("--seeds", type=int, default=3)
-    arguments.add_argument("--epochs", type=int, default=24)
+    arguments.add_argument("--epochs", type=int, nargs="+", default=[24], help="one number, or one for each budget")
+    arguments.add_argument("--shapes", type=int, nargs="+", default=[2], help="that each kind is tried with, likewise")
     arguments.add_argument("--augmentation", default="none")
+    arguments.add_argument("--rows", type=int, default=TIMED_ROWS, help="documents that are timed, over and over")
+    arguments.add_argument(
+        "--fresh",
+        type=int,
+        default=0,
+        help="learn from so many new queries of the generated set's world, scored by the teacher, their labels unread",
+    )
     arguments.add_argument("--widest", type=int, default=512)
     arguments.add_argument("--minutes", type=float, default=60.0)
     arguments.add_argument("--rounds", type=int, default=41)
@@ -341,14 +355,30 @@ def main() -> None:
     torch.set_num_threads(1)
     given.out.mkdir(parents=True, exist_ok=True)
     train, valid, test, teacher = parts_of(given)
-    recipe = RankerRecipe(budget=f"1us@{BATCH}", epochs=given.epochs, augmentation=given.augmentation)
+    recipe = RankerRecipe(
+        budget=f"1us@{BATCH}",
+        epochs=given.epochs[0],
+        augmentation=given.augmentation,
+        labels=0.0 if given.fresh else 1.5,
+    )
     inputs, schema = learn_inputs(train)
     synthetic = synthetic_documents(teacher, train, recipe)
     synthetic_scores = teacher.score(synthetic) if len(synthetic) else np.empty(0)
     lesson = prepare(inputs, train, teacher_scores(teacher, train), valid, synthetic, synthetic_scores)
     latency = LatencyModel.load_or_calibrate()
     study = Study(
-        test, lesson, inputs, schema, recipe, latency, given.out, start + 60 * given.minutes, given.widest, {}
+        test,
+        lesson,
+        inputs,
+        schema,
+        recipe,
+        latency,
+        given.out,
+        start + 60 * given.minutes,
+        given.widest,
+        1,
+        given.rows,
+        {},
     )
     of_teacher = ndcg(test.y, teacher.score(test.X), test.offsets)
     study.say(
@@ -357,7 +387,9 @@ def main() -> None:
 
     budgets: dict[str, Any] = {}
     complete = True
-    for budget in given.budgets:
+    for number, budget in enumerate(given.budgets):
+        epochs, n_shapes = (many[min(number, len(many) - 1)] for many in (given.epochs, given.shapes))
+        study.recipe, study.n_shapes = recipe.model_copy(update={"epochs": epochs}), n_shapes
         rows: list[dict[str, Any]] = []
         try:
             for kind in given.kinds:
@@ -366,15 +398,16 @@ def main() -> None:
             complete = False
             study.say(f"out of time at {budget:g} us; run again to go on")
         if rows:
-            budgets[f"{budget:g}"] = study.compared(rows, given.rounds)
+            settings = {"epochs": epochs, "shapes": n_shapes}
+            budgets[f"{budget:g}"] = settings | study.compared(rows, given.rounds)
             for kind, row in budgets[f"{budget:g}"]["kinds"].items():
                 spread = "" if row["spread"] is None else f" +-{row['spread']:.4f}"
                 study.say(f"{budget:g} us {kind:7s} {row['shape']:>12s} {row['test']:.4f}{spread} {row['us']:.4f} us")
         if not complete:
             break
     values = {
-        "set": given.set, "complete": complete, "batch": BATCH, "epochs": given.epochs, "seeds": given.seeds,
-        "augmentation": given.augmentation, "shares_of_inputs": SHARES, "densities": DENSITIES,
+        "set": given.set, "complete": complete, "batch": BATCH, "timed_documents": min(given.rows, test.n_docs), "seeds": given.seeds,
+        "augmentation": given.augmentation, "training_documents": train.n_docs, "fresh": bool(given.fresh), "shares_of_inputs": SHARES, "densities": DENSITIES,
         "teacher": {"trees": teacher.n_trees, "test": of_teacher.mean}, "budgets": budgets, "machine": machine.describe(),
     }  # fmt: skip
     path = given.results or Path(__file__).parent / "results" / f"kinds-{given.set}.json"

@@ -13,11 +13,12 @@ from latency_models import round_numbers
 from prunus.bench.run import Comparison
 from prunus.compress import training
 from prunus.compress.estimator import DistilledRanker
+from prunus.compress.proposals import kinds_at
 from prunus.compress.ranker import compress_ranker
 from prunus.compress.recipe import RankerRecipe
 from prunus.compress.search import KINDS
 from prunus.data.synthetic import generate_ranking
-from prunus.design import Budget, kinds_at
+from prunus.design import Budget
 from prunus.engine.file import load, read_header
 from prunus.errors import (
     BudgetImpossibleError,

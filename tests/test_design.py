@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from latency_models import round_numbers
+from prunus.compress.proposals import kinds_at, propose
 from prunus.compress.typical import typical_network
 from prunus.data.ranking import Schema
 from prunus.design import (
@@ -18,10 +19,8 @@ from prunus.design import (
     Architecture,
     Budget,
     cheapest,
-    kinds_at,
     largest_dense,
     prices,
-    propose,
     ruled_out,
 )
 from prunus.engine.network import InputStage, LayerShape, NetworkShape, SlotKind

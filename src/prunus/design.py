@@ -13,7 +13,7 @@ import numpy as np
 from prunus.engine.file import to_bytes
 from prunus.engine.int8 import BLOCK
 from prunus.engine.network import Activation, Dense, LayerShape, Network, NetworkShape, SlotKind, count_groups
-from prunus.errors import BudgetError, BudgetImpossibleError
+from prunus.errors import BudgetError
 from prunus.latency import Prices
 
 if TYPE_CHECKING:
@@ -31,11 +31,6 @@ that a budget means."""
 
 HEADROOM = 0.94
 """Share of a time budget that designs aim at: predicted and measured times differ by a few per cent."""
-
-START_DENSITY = 0.25
-"""Density that a sparse student should end at: widths start where the budget leaves about this share of the weights.
-On globo_ltr 64x32 pruned to 30 % ranks better than 128x64x32 pruned to 9 % at the same time and trains in half of it;
-see docs/distillation.md."""
 
 WIDEST = {"quick": 128, "normal": 256, "thorough": 512}
 """First hidden layer at most: a large budget need not be spent, and wide students take long to train."""
@@ -121,16 +116,6 @@ PRUNED = ("sparse", "block")
 KERNELS: dict[Kind, str] = {"sparse": "sparse", "dense": "dense", "int8": "dense_int8", "block": "block_int8"}
 """What runs the hidden layers of each kind."""
 
-FIRST = 16
-"""First hidden layer of a student that will be pruned, at least."""
-
-BY_TIME: tuple[tuple[float, tuple[Kind, ...]], ...] = ((math.inf, ("int8", "block", "sparse", "dense")),)
-"""Up to so many us for each document: the kinds in the order of their validation quality at the same measured time, over
-both sets of benchmarks/results/kinds-*.json; the table is in docs/distillation.md."""
-
-BY_BYTES: tuple[Kind, ...] = ("block", "int8", "sparse", "dense")
-"""The same for a budget of bytes."""
-
 LEAST_DENSITY = 0.01
 """Share of its weights that a pruned student must be left with: below it nothing is learned that a narrower one does not."""
 
@@ -146,12 +131,15 @@ class Architecture:
         target: what it is to cost, in the budget's unit (us for each document, or bytes).
         first: kernel family of the first layer of an ``int8`` or ``block`` student; ``f32`` leaves it in float32 (pruned
             weight by weight in a ``block`` student). The last layer is always float32.
+        n_inputs: slots that a ``dense`` or ``int8`` student reads, the most important ones; None for all. The pruned kinds
+            choose theirs while they are pruned.
     """
 
     kind: Kind
     widths: tuple[int, ...]
     target: float
     first: Literal["int8", "f32"] = "int8"
+    n_inputs: int | None = None
 
     @property
     def key(self) -> str:
@@ -160,9 +148,10 @@ class Architecture:
 
     @property
     def name(self) -> str:
-        """Kind and widths, as in ``sparse 128x64x32``; a float32 first layer is named."""
+        """Kind and widths, as in ``sparse 128x64x32``; a float32 first layer is named, and inputs that are not all."""
         mixed = "-f32first" if self.kind in ("int8", "block") and self.first == "f32" else ""
-        return f"{self.kind}{mixed} {'x'.join(map(str, self.widths))}"
+        some = "" if self.n_inputs is None else f"-{self.n_inputs}in"
+        return f"{self.kind}{mixed}{some} {'x'.join(map(str, self.widths))}"
 
     @property
     def spelled(self) -> str:
@@ -176,11 +165,12 @@ class Architecture:
         Raises:
             BudgetError: the text has another form.
         """
-        form = re.fullmatch(r"(sparse|dense|int8|block)(-f32first)? (\d+(?:x\d+)*)@([0-9.e+-]+)", text)
+        form = re.fullmatch(r"(sparse|dense|int8|block)(-f32first)?(?:-(\d+)in)? (\d+(?:x\d+)*)@([0-9.e+-]+)", text)
         try:
             if form:
-                widths = tuple(int(width) for width in form[3].split("x"))
-                return cls(cast("Kind", form[1]), widths, float(form[4]), "f32" if form[2] else "int8")
+                widths = tuple(int(width) for width in form[4].split("x"))
+                n_inputs = int(form[3]) if form[3] else None
+                return cls(cast("Kind", form[1]), widths, float(form[5]), "f32" if form[2] else "int8", n_inputs)
         except ValueError:
             pass
         msg = f"got the student {text!r}; expected a kind, widths and a target, as in 'sparse 128x64@0.0376'"
@@ -300,84 +290,11 @@ def ruled_out(
         return "would not be pruned: it is a dense one"
     of_weight = price.weight if architecture.kind == "sparse" else price.block / BLOCK
     left = (architecture.target - price.fixed - float(price.slot.min())) / max(of_weight, 1e-12)
-    if left < LEAST_DENSITY * _n_weights(inputs.n_slots, architecture.widths):
+    if left < LEAST_DENSITY * n_weights(inputs.n_slots, architecture.widths):
         return f"would keep less than {LEAST_DENSITY:.0%} of its weights"
     return ""
 
 
-def propose(
-    inputs: InputStage,
-    budget: Budget,
-    latency: LatencyModel,
-    schema: Schema,
-    *,
-    effort: Literal["quick", "normal", "thorough"] = "normal",
-) -> list[Architecture]:
-    """Propose students that meet the budget: kinds in the order of :func:`kinds_at`, the likely best first.
-
-    What the time model rules out is left out: a student of int8 where this CPU runs no more int8 weights than float32
-    ones in the same time, and one that the budget would not prune, which is the one of its kind that keeps its weights.
-
-    Args:
-        inputs: the input stage, all slots.
-        budget: to meet.
-        latency: time model of this CPU.
-        schema: of the model file.
-        effort: ``quick`` and ``normal`` propose one student of each of the first two kinds, ``thorough`` all kinds in
-            several depths.
-
-    Raises:
-        BudgetImpossibleError: no network is that cheap.
-    """
-    price = prices(inputs, budget, latency, schema)
-    total = budget.total
-    target = total * HEADROOM
-    least = cheapest(price) / HEADROOM
-    if total < least:
-        nearest = budget.of(least * 1.02)
-        msg = f"got a budget of {budget}; the smallest network costs more on this CPU: the nearest possible budget is {nearest}"
-        raise BudgetImpossibleError(msg, str(nearest))
-    n_kinds, depths = (len(KERNELS), (1, 2, 3)) if effort == "thorough" else (2, (2,))
-    widest = WIDEST[effort]
-
-    def largest(kind: Kind, n_layers: int) -> tuple[int, ...] | None:
-        return largest_dense(
-            inputs, budget, latency, schema, n_layers=n_layers, target=target, widest=widest, kind=kind
-        )
-
-    whole = {(kind, n): largest(kind, n) for kind in ("dense", "int8") for n in depths}
-    int8_pays = any((whole["int8", n] or (0,)) > (whole["dense", n] or (0,)) for n in depths)
-    found: dict[Kind, list[Architecture]] = {}
-    for kind in kinds_at(budget):
-        if len(found) == n_kinds or (kind in ("int8", "block") and not int8_pays):
-            continue
-        for n_layers in depths:
-            widths = _start(kind, inputs, price, target, n_layers, widest) if kind in PRUNED else whole[kind, n_layers]
-            if widths is None:
-                continue
-            one = Architecture(kind, widths, target)
-            if not ruled_out(one, inputs, budget, latency, schema, price):
-                found.setdefault(kind, []).append(one)
-    # A budget that is next to nothing leaves no kind its weights, and less than a hundredth to those that are pruned.
-    return [one for kind in found.values() for one in kind] or [Architecture("sparse", halving(FIRST, 2), target)]
-
-
-def kinds_at(budget: Budget) -> tuple[Kind, ...]:
-    """Return all kinds, the one that ranked best at such a budget first."""
-    if budget.us_per_doc is None:
-        return BY_BYTES
-    return next(kinds for us, kinds in BY_TIME if budget.us_per_doc <= us)
-
-
-def _start(kind: Kind, inputs: InputStage, price: Prices, target: float, n_layers: int, widest: int) -> tuple[int, ...]:
-    """Double the width while the budget leaves about ``START_DENSITY`` of the weights."""
-    of_weight = price.weight if kind == "sparse" else price.block / BLOCK
-    weights = max((target - price.fixed - 0.5 * float(price.slot.sum())) / max(of_weight, 1e-12), 16.0)
-    first = FIRST
-    while first < widest and _n_weights(inputs.n_slots, halving(first * 2, n_layers)) * START_DENSITY <= weights * 1.5:
-        first *= 2
-    return halving(first, n_layers)
-
-
-def _n_weights(n_slots: int, widths: tuple[int, ...]) -> int:
+def n_weights(n_slots: int, widths: tuple[int, ...]) -> int:
+    """Weights of a network of these hidden layers and one output."""
     return sum(a * b for a, b in itertools.pairwise([n_slots, *widths, 1]))

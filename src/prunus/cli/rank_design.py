@@ -41,7 +41,8 @@ def design(
     Example:
       prunus rank design --train train.parquet --budget 0.3us
     """
-    from prunus.design import Budget, prices, propose
+    from prunus.compress.proposals import propose
+    from prunus.design import Budget, prices
     from prunus.latency import LatencyModel
     from prunus.student.inputs import learn_inputs
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from prunus.compress.inputs import ChosenInputs
 from prunus.compress.measure import Costs
+from prunus.compress.proposals import propose
 from prunus.compress.search import Search, Searched, frontier
 from prunus.compress.training import Progress, Trained, prepare, synthetic_documents, train_student
-from prunus.design import WIDEST, Architecture, Budget, halving, prices, propose
+from prunus.design import WIDEST, Architecture, Budget, halving, prices
 from prunus.errors import BudgetImpossibleError, DataError, EmptyDataError, SchemaError, TeacherError
 from prunus.student.inputs import learn_inputs
 from prunus.teacher.exact import fastest
@@ -208,14 +210,17 @@ def distil(
     synthetic_scores = keep("teacher-synthetic", lambda: labeller().score(synthetic) if len(synthetic) else np.empty(0))
     progress.advance(1.0)
     lesson = prepare(inputs, train, train_scores, valid, synthetic, synthetic_scores)
-    costs = Costs(budget, inputs, schema, price, latency, valid.X, space, WIDEST[recipe.effort])
+    chosen_inputs = ChosenInputs(lesson, inputs, recipe, price, space)
+    costs = Costs(
+        budget, inputs, schema, price, latency, valid.X, space, WIDEST[recipe.effort], stage_of=chosen_inputs.stage
+    )
 
     def train_one(
         architecture: Architecture, seed: int, callbacks: Sequence[Callback] = (), stage: str = ""
     ) -> Trained:
         progress.stage(stage or f"train {architecture.name}" + (f", seed {seed}" if recipe.seeds > 1 else ""), 1.0)
         return train_student(
-            architecture, lesson, inputs, schema, recipe,
+            architecture, chosen_inputs.lesson_of(architecture), chosen_inputs.stage(architecture), schema, recipe,
             seed=seed, prices=price if not stage else prices(inputs, budget, latency, schema, architecture.target),
             latency=latency, space=space, progress=progress, callbacks=callbacks,
         )  # fmt: skip

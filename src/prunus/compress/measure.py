@@ -71,6 +71,8 @@ class Costs:
         X: NDArray[np.float32],
         space: Workspace | None,
         widest: int,
+        *,
+        stage_of: Callable[[Architecture], InputStage] | None = None,
     ) -> None:
         """Set up.
 
@@ -83,7 +85,9 @@ class Costs:
             X: float32 [n, n_features], documents to time on.
             space: where measurements are remembered, or None.
             widest: first hidden layer of a dense student at most.
+            stage_of: inputs that a student reads; None where all read all.
         """
+        self.stage_of = stage_of or (lambda _: inputs)
         self.budget, self.inputs, self.schema, self.prices = budget, inputs, schema, prices
         self.latency, self.X, self.space, self.widest = latency, X, space, widest
 
@@ -101,7 +105,7 @@ class Costs:
         return measure() if self.space is None else float(self.space.json(f"measured-{name}", measure))
 
     def _typical(self, architecture: Architecture) -> Network:
-        return typical_network(architecture, self.inputs, self.schema.n_features, self.prices)
+        return typical_network(architecture, self.stage_of(architecture), self.schema.n_features, self.prices)
 
     def fit(self, architecture: Architecture) -> Architecture:
         """Correct a design by what random networks of its shape take here.
@@ -146,4 +150,4 @@ class Costs:
 
     def _predicted(self, architecture: Architecture) -> float:
         widths, kind = architecture.widths, architecture.kind
-        return dense_cost(self.inputs, widths, self.budget, self.latency, self.schema, kind)
+        return dense_cost(self.stage_of(architecture), widths, self.budget, self.latency, self.schema, kind)

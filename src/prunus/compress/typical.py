@@ -24,15 +24,16 @@ LEAST_DENSITY = 0.01
 def typical_network(architecture: Architecture, inputs: InputStage, n_features: int, price: Prices) -> Network:
     """Draw a network of a student's shape.
 
-    Every input and unit is kept; the weights of a student that will be pruned are thinned out evenly to its target.
+    Every unit is kept, and every input that the student reads; the weights of a student that will be pruned are thinned out evenly to its target.
 
     Args:
         architecture: of the student.
-        inputs: the input stage, all slots.
+        inputs: the input stage: all slots, or those that the student reads.
         n_features: columns of the raw features.
         price: of the parts of a sparse network.
     """
     rng = np.random.default_rng(0)
+    inputs = some_inputs(inputs, architecture.n_inputs)
     kind = architecture.kind
     sizes = [inputs.n_slots, *architecture.widths, 1]
     n_weights = sum(a * b for a, b in itertools.pairwise(sizes))
@@ -47,3 +48,10 @@ def typical_network(architecture: Architecture, inputs: InputStage, n_features: 
             kernel = "sparse" if kind in PRUNED else "dense"
         layers.append(layer_of(rng, kernel, n_in, n_out, density, last=last))
     return Network(n_features, inputs, tuple(layers))
+
+
+def some_inputs(inputs: InputStage, n_inputs: int | None) -> InputStage:
+    """Stand in for the inputs that will be chosen: so many, evenly spread; all where there are no more."""
+    if n_inputs is None or n_inputs >= inputs.n_slots:
+        return inputs
+    return inputs.take(np.arange(n_inputs) * inputs.n_slots // n_inputs)
