@@ -343,7 +343,7 @@ def main() -> None:
         default=0,
         help="learn from so many new queries of the generated set's world, scored by the teacher, their labels unread",
     )
-    arguments.add_argument("--widest", type=int, default=512)
+    arguments.add_argument("--widest", type=int, nargs="+", default=[512], help="first hidden layer at most, likewise")
     arguments.add_argument("--minutes", type=float, default=60.0)
     arguments.add_argument("--rounds", type=int, default=41)
     arguments.add_argument("-o", "--out", type=Path, required=True)
@@ -375,7 +375,7 @@ def main() -> None:
         latency,
         given.out,
         start + 60 * given.minutes,
-        given.widest,
+        given.widest[0],
         1,
         given.rows,
         {},
@@ -386,10 +386,12 @@ def main() -> None:
     )
 
     budgets: dict[str, Any] = {}
+    each = {"epochs": given.epochs, "shapes": given.shapes, "widest": given.widest}
     complete = True
     for number, budget in enumerate(given.budgets):
-        epochs, n_shapes = (many[min(number, len(many) - 1)] for many in (given.epochs, given.shapes))
-        study.recipe, study.n_shapes = recipe.model_copy(update={"epochs": epochs}), n_shapes
+        settings = {name: many[min(number, len(many) - 1)] for name, many in each.items()}
+        study.recipe = recipe.model_copy(update={"epochs": settings["epochs"]})
+        study.n_shapes, study.widest = settings["shapes"], settings["widest"]
         rows: list[dict[str, Any]] = []
         try:
             for kind in given.kinds:
@@ -398,7 +400,6 @@ def main() -> None:
             complete = False
             study.say(f"out of time at {budget:g} us; run again to go on")
         if rows:
-            settings = {"epochs": epochs, "shapes": n_shapes}
             budgets[f"{budget:g}"] = settings | study.compared(rows, given.rounds)
             for kind, row in budgets[f"{budget:g}"]["kinds"].items():
                 spread = "" if row["spread"] is None else f" +-{row['spread']:.4f}"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from latency_models import round_numbers
-from prunus.compress.proposals import kinds_at, propose
+from prunus.compress.proposals import inputs_worth, kinds_at, propose
 from prunus.compress.typical import typical_network
 from prunus.data.ranking import Schema
 from prunus.design import (
@@ -25,6 +25,7 @@ from prunus.design import (
 )
 from prunus.engine.network import InputStage, LayerShape, NetworkShape, SlotKind
 from prunus.errors import BudgetError, BudgetImpossibleError
+from prunus.latency import Prices
 
 if TYPE_CHECKING:
     from prunus.design import Kind
@@ -103,6 +104,33 @@ def test_int8_is_proposed_where_it_is_faster(effort: str) -> None:
     assert not kinds[1] & {"int8", "block"}
 
 
+@pytest.mark.parametrize(("total", "expected"), [(2.0, None), (1.5, 16), (0.3, 8), (0.01, 8)])
+def test_inputs_take_half_of_the_budget_at_most(total: float, expected: int | None) -> None:
+    """All of 30 inputs that cost a unit together, half of them (by fours), or a quarter, whatever leaves room for weights."""
+    price = Prices(0.0, 1e-3, 1e-3, np.full(30, 1 / 30))
+    assert inputs_worth(stage(), price, total) == expected
+
+
+def test_where_inputs_take_most_of_the_budget_some_are_left_out() -> None:
+    """A student that keeps its weights reads fewer inputs, so it can be wider; one that is pruned chooses its own."""
+    model = round_numbers()
+    dear = replace(model, tiles={tile: dear_inputs(terms) for tile, terms in model.tiles.items()})
+    cheap, few = (propose(stage(), Budget(0.05), m, SCHEMA, effort="thorough") for m in (model, dear))
+    assert all(a.n_inputs is None for a in cheap)
+    assert {a.n_inputs is None for a in few if a.kind not in PRUNED} == {False}
+    assert {a.n_inputs is None for a in few if a.kind in PRUNED} <= {True}
+    for a in few:
+        if a.kind not in PRUNED:
+            network = typical_network(a, stage(), 30, prices(stage(), Budget(0.05), dear, SCHEMA))
+            assert network.inputs.n_slots == a.n_inputs
+            assert dear.predict(network, 128).us_per_doc <= 0.05
+
+
+def dear_inputs(terms: dict[str, float]) -> dict[str, float]:
+    """Give a tile's prices on a CPU whose input stage takes ten times as long."""
+    return {name: us * (10 if "slots" in name else 1) for name, us in terms.items()}
+
+
 def slowed(terms: dict[str, float]) -> dict[str, float]:
     """Give a tile's prices on a CPU whose int8 kernels take ten times as long."""
     return {name: us * (10 if name.startswith(("int8", "blocks")) else 1) for name, us in terms.items()}
@@ -162,10 +190,12 @@ def test_a_typical_network_has_its_kinds_kernels(kind: Kind, first: Literal["int
         Architecture("dense", (33,), 0.1 + 0.2),
         Architecture("int8", (40, 20, 10), 1e-3, "f32"),
         Architecture("block", (64, 32), 18_740.0),
+        Architecture("int8", (34, 17), 0.047, "f32", 68),
+        Architecture("dense", (34, 17), 0.047, n_inputs=12),
     ],
 )
 def test_an_architecture_is_read_as_it_is_spelled(one: Architecture) -> None:
-    """Kind, widths, target to the last bit and kernel of the first layer survive."""
+    """Kind, widths, target to the last bit, kernel of the first layer and number of inputs survive."""
     assert Architecture.parse(one.spelled) == one
 
 

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from latency_models import round_numbers
+from prunus.compress.inputs import ChosenInputs
 from prunus.compress.parity import check_int8_parity
 from prunus.compress.recipe import RankerRecipe, Silent
 from prunus.compress.training import Lesson, Trained, prepare, to_network, train_student
+from prunus.compress.workspace import Workspace
 from prunus.data.synthetic import generate_ranking
 from prunus.design import Architecture
 from prunus.engine.network import BlockInt8, Dense, DenseInt8, Sparse
@@ -98,6 +100,28 @@ def test_every_kind_trains(world: WORLD, architecture: Architecture, kinds: tupl
         scores = RankScorer(found.network, schema, isa=isa).score(valid.X)
         assert ndcg(valid.y, scores, valid.offsets).mean == pytest.approx(found.valid, abs=1e-3)
     assert lesson.valid is valid
+
+
+def test_a_student_that_reads_some_inputs(world: WORLD, tmp_path: Path) -> None:
+    """It reads the most important ones only, the teacher's own among them, and a run that resumes takes the same."""
+    lesson, inputs, schema, valid = world
+    prices = Prices(0.0, 1.0, 0.0, np.ones(inputs.n_slots), 4.0)
+    recipe = RankerRecipe(budget="1us", epochs=8, batch_docs=400, augmentation="none")
+    architecture = Architecture("int8", WIDTHS, 1.0, n_inputs=6)
+    space = Workspace(tmp_path)
+    space.claim({})
+    first, again = (ChosenInputs(lesson, inputs, recipe, prices, space) for _ in range(2))
+    assert sorted(first.importance().tolist()) == list(range(inputs.n_slots))
+    assert {1, 2, 4, 5} <= set(first.stage(architecture).feature.tolist())
+    np.testing.assert_array_equal(again.importance(), first.importance())
+    assert first.stage(Architecture("int8", WIDTHS, 1.0)) is inputs
+    found = train_student(
+        architecture, first.lesson_of(architecture), first.stage(architecture), schema, recipe,
+        seed=0, prices=prices, latency=round_numbers(), space=None, progress=Silent(),
+    )  # fmt: skip
+    assert found.network.inputs.n_slots <= 6
+    scores = RankScorer(found.network, schema).score(valid.X)
+    assert ndcg(valid.y, scores, valid.offsets).mean == pytest.approx(found.valid, abs=1e-3)
 
 
 class TestParityIsProved:
