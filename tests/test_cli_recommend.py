@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,11 @@ QUICK = ("--factors", "48", "--epochs", "6", "-k", "5", "--l2", "20", "--margin"
 
 @dataclass(frozen=True)
 class Compressed:
-    """A folder with interactions of named items (ratings.csv) and what came of them (out)."""
+    """A folder with interactions of named items (ratings.csv) and what came of them (out); the page with titles."""
 
     path: Path
     values: dict[str, object]
+    page: str
 
     @property
     def model(self) -> Path:
@@ -40,10 +42,12 @@ def compressed(tmp_path_factory: pytest.TempPathFactory) -> Compressed:
     rows = zip(data.user_of.tolist(), data.items.tolist(), data.times.tolist(), strict=True)
     lines = [f"u{user},film {item},{1 + item % 5},{time}" for user, item, time in rows]
     (folder / "ratings.csv").write_text("user,item,rating,timestamp\n" + "\n".join(lines) + "\n")
-    done = run(
-        "recommend", "compress", folder / "ratings.csv", "--budget", "60B", "-o", folder / "out", *QUICK, "--json"
-    )
-    return Compressed(folder, done.json())
+    titles = "".join(f"film {item},The <b>{item}</b>th\n" for item in range(80))
+    (folder / "films.csv").write_text("item,name\n" + titles)
+    named = ("--titles", folder / "films.csv", "--title", "name")
+    asked = (folder / "ratings.csv", *named, "--budget", "60B", "-o", folder / "out", *QUICK, "--json")
+    done = run("recommend", "compress", *asked)
+    return Compressed(folder, done.json(), (folder / "out" / "report.html").read_text())
 
 
 def test_compress_gives_the_promised_keys(compressed: Compressed) -> None:
@@ -109,6 +113,28 @@ def test_given_test_part(compressed: Compressed, tmp_path: Path) -> None:
     assert values["split"] == "given"
     assert values["student"]["id_map_bytes"] == 0
     assert values["student"]["file_bytes"] <= 4000
+
+
+def test_report_is_one_page(compressed: Compressed) -> None:
+    """The page says the verdict, draws curve and training, shows lists by title, escaped, and needs no network."""
+    page = compressed.page
+    student, teacher = compressed.values["student"], compressed.values["teacher"]
+    assert isinstance(student, dict)
+    assert isinstance(teacher, dict)
+    for shown in (f"{student['ndcg@5']:.4f}", f"{teacher['ndcg@5']:.4f}", "bytes an item", "density", "EASE(l2=20)"):
+        assert shown in page
+    assert re.search(r"The &lt;b&gt;\d+&lt;/b&gt;th", page)
+    assert "<b>" not in page
+    assert page.count("<svg") >= 4
+    assert not re.search(r"(?:src|href)=.?https?:", page)
+
+
+def test_report_of_a_bare_result() -> None:
+    """Whatever is missing leaves a gap, not an error."""
+    from prunus.report.recommender import render
+
+    for result in ({}, {"verdict": {"outcome": "inferior"}, "curve": [{"bytes_per_item": 3}], "examples": [{}]}):
+        assert "prunus report" in render(result)
 
 
 def test_evaluate_repeats_the_figures_of_compress(compressed: Compressed) -> None:

@@ -12,6 +12,7 @@ import pytest
 from interactions_world import make_interactions
 from prunus import topk
 from prunus.compress import recommender as job
+from prunus.compress.beside import TIMES
 from prunus.compress.recommender import compress_recommender
 from prunus.compress.recommender_recipe import RecommenderRecipe
 from prunus.compress.row_budget import SLACK, RowBudget, fit, row_length
@@ -44,7 +45,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
 def test_result(done: tuple[Path, dict[str, Any]]) -> None:
     """The file keeps the budget and makes the lists of the table, by the slow twin; the promised keys are there."""
     out, values = done
-    path = out / "recommender.prunus"
+    path, split_ids = out / "recommender.prunus", SPLIT.histories.user_ids
     assert values == json.loads((out / "result.json").read_text())
     student = values["student"]
     assert {"ndcg@5", "recall@5"} <= values["teacher"].keys() & student.keys()
@@ -58,6 +59,17 @@ def test_result(done: tuple[Path, dict[str, Any]]) -> None:
     assert student["ndcg@5"] == pytest.approx(topk.ndcg(lists, SPLIT.test, 5).mean, abs=1e-3)
     assert values["verdict"]["queries"] == SPLIT.n_test_users
     by_role = {row["role"]: row["ndcg@5"] for row in values["rows"]}
+    assert list(by_role) == ["teacher", "student", "popularity"]
+    curve = values["curve"]
+    assert [one["times"] for one in curve] == [times for times in TIMES if times * 40 >= curve[0]["bytes_per_item"]]
+    assert all(one["bytes_per_item"] <= 40 * one["times"] for one in curve)
+    assert curve[-1]["ndcg@5"] > 0.8 * by_role["teacher"]
+    for one in values["examples"]:
+        user = int(one["user"]) if split_ids is None else split_ids.index(one["user"])
+        wanted = {str(item) for item in SPLIT.test.history(user)}
+        assert [place["hit"] for place in one["lists"]["student"]] == [
+            place["item"] in wanted for place in one["lists"]["student"]
+        ]
     assert by_role["student"] > 1.5 * by_role["popularity"]
 
 

@@ -11,6 +11,7 @@ from prunus.cli import talk
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from prunus.data.interactions import Interactions
     from prunus.data.interactions_reading import Catalogue, InteractionColumns
     from prunus.data.splits import Split
     from prunus.engine.recommend_scorer import RecommendScorer
@@ -112,6 +113,32 @@ def read_split(
     for reason, rows in split.train.left_out.items():
         talk.say(f"left out: {rows:,} rows {reason}")
     return split
+
+
+def read_titles(path: Path, data: Interactions, column: str, item: str | None) -> list[str]:
+    """Read the items' names as people know them; an item that the table lacks keeps its id.
+
+    Args:
+        path: a table of the kinds that hold interactions, with a column of items.
+        data: the interactions, for the items' ids.
+        column: of the names.
+        item: column of items, or None for the usual names.
+
+    Raises:
+        ColumnError: a column is absent.
+    """
+    from prunus.data.frames import open_table
+    from prunus.data.interactions_reading import find_column
+    from prunus.data.select import require
+
+    table = open_table(path)
+    of_items = find_column("item", item, table)
+    require(column, table.names, "names", "--title", table.name)
+    known: dict[str, str] = {}
+    for batch in table.batches([of_items, column]):
+        known |= zip(map(str, batch[of_items].to_pylist()), map(str, batch[column].to_pylist()), strict=True)
+    ids = data.item_ids or tuple(map(str, range(data.n_items)))
+    return [known.get(one, one) for one in ids]
 
 
 def load_recommender(path: Path) -> RecommendScorer:

@@ -49,13 +49,18 @@ def compress(
     margin: Annotated[
         float, typer.Option(min=1e-6, max=1.0, help="What the student may lose, as a share of the teacher's mean nDCG.")
     ] = 0.01,
+    titles: Annotated[
+        Path | None,
+        typer.Option("--titles", metavar="FILE", help="Table of the items' names (Parquet or CSV), for the report."),
+    ] = None,
+    title: Annotated[str, typer.Option("--title", metavar="COLUMN", help="Column of names in --titles.")] = "title",
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of training.")] = 1,
     json: options.Json = False,
 ) -> None:
     r"""Make a recommender of a few bytes an item that lists as well as its teacher, and say so with a paired test.
 
-    Writes recommender.prunus and result.json. All items are ranked, for users whom the model never saw, too. A run that
+    Writes recommender.prunus, result.json and report.html. All items are ranked, for users whom the model never saw, too. A run that
     was stopped goes on where it was; one with other inputs or options in the same folder is refused.
 
     Examples:
@@ -71,6 +76,7 @@ def compress(
     from prunus.compress.recommender import compress_recommender
     from prunus.compress.recommender_recipe import RecommenderRecipe
     from prunus.compress.row_budget import RowBudget
+    from prunus.report import recommender as report
     from prunus.teacher.linear import EaseSettings
 
     RowBudget.parse(budget, 1)
@@ -89,8 +95,10 @@ def compress(
         user=user, item=item, rating=rating, time=time, min_rating=min_rating, where=where
     )
     parts = interactions.read_split(data, test, split, columns, seed=seed)
+    names = None if titles is None else interactions.read_titles(titles, parts.train, title, item)
     with progress() as bars:
-        result = compress_recommender(parts, recipe=recipe, out=out, progress=bars)
+        result = compress_recommender(parts, recipe=recipe, out=out, titles=names, progress=bars)
+    report.write(result.to_json(), out / "report.html")
     if json:
         talk.put_json(result.to_json())
         return

@@ -11,6 +11,7 @@ import torch
 
 from prunus import __version__, topk
 from prunus.bench import machine
+from prunus.compress.beside import MOST_ITEMS, cut_curve, examples
 from prunus.compress.factors import FactorStudent, train_factors
 from prunus.compress.recipe import Silent
 from prunus.compress.row_budget import RowBudget, row_length
@@ -25,6 +26,7 @@ from prunus.teacher.linear import EaseSettings, ItemItem, fit_ease
 from prunus.verdict import Verdict, compare, paired_interval
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -73,17 +75,19 @@ def compress_recommender(
     recipe: RecommenderRecipe,
     out: Path,
     teacher: ItemScorer | None = None,
+    titles: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Compress a recommender, stage after stage; what an earlier run finished is kept.
 
-    Nothing is chosen on the test part: it gives the verdict on the one student.
+    Nothing is chosen on the test part: it gives the verdict on the one student, and the figures of the table.
 
     Args:
         split: what to learn from, and users to test on.
         recipe: settings.
         out: directory of the results; made if it is not there.
         teacher: the model to learn from; None for EASE fitted on the training part.
+        titles: [n_items] the items' names as people know them, for the lists that a report shows; default: their ids.
         progress: told how far it is.
 
     Raises:
@@ -112,6 +116,7 @@ def compress_recommender(
         "budget": recipe.budget,
         "split": split.how,
     }
+    curve = _curve(source, split, budget, recipe, space, metadata)
     with space.seconds("distil"):
         student = _train(source, budget, split, recipe, space, metadata, progress)
     progress.stage("verdict", 1.0)
@@ -119,10 +124,16 @@ def compress_recommender(
     path = out / "recommender.prunus"
     sizes = recommender_file.save(path, model, split.train.item_ids, metadata=metadata)
     scorer = recommender_file.load(path)
-    of_student = scorer.recommend(split.histories, recipe.k, n_threads=recipe.threads).ids
+    lists = {
+        "teacher": of_teacher,
+        "student": scorer.recommend(split.histories, recipe.k, n_threads=recipe.threads).ids,
+        "popularity": lists_of(Popularity(split.train.popularity), split, recipe.k),
+    }
     figures = _Figures(split, recipe.k)
-    verdict = compare(figures.ndcg(of_teacher), figures.ndcg(of_student), margin=recipe.margin)
-    values = _values(split, recipe, source, student, sizes, path, figures, of_teacher, of_student, verdict, space)
+    verdict = compare(figures.ndcg(of_teacher), figures.ndcg(lists["student"]), margin=recipe.margin)
+    values = _values(split, recipe, source, student, sizes, path, figures, lists, verdict, space)
+    shown = {name: lists[name] for name in ("teacher", "student")}
+    values |= {"curve": curve, "examples": examples(split, shown, titles, seed=recipe.seed)}
     write_atomically(out / "result.json", (json.dumps(values, indent=1) + "\n").encode())
     return Result(scorer, verdict, values)
 
@@ -216,6 +227,26 @@ def _train(
     )
 
 
+def _curve(
+    source: _Teacher,
+    split: Split,
+    budget: RowBudget,
+    recipe: RecommenderRecipe,
+    space: Workspace,
+    metadata: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """The equal-byte curve of the teacher's own weights; none of a teacher without, or of too large a catalogue."""
+
+    def make() -> list[dict[str, Any]]:
+        teacher = source.get()
+        if not isinstance(teacher, ItemItem) or split.train.n_items > MOST_ITEMS:
+            return []
+        return cut_curve(teacher.weights, split, budget, recipe.k, metadata)
+
+    found: list[dict[str, Any]] = space.json("curve", make)
+    return found
+
+
 class _Figures:
     """Metrics over the test part."""
 
@@ -238,25 +269,20 @@ def _values(
     sizes: Sizes,
     path: Path,
     figures: _Figures,
-    of_teacher: NDArray[np.int32],
-    of_student: NDArray[np.int32],
+    lists: dict[str, NDArray[np.int32]],
     verdict: Verdict,
     space: Workspace,
 ) -> dict[str, Any]:
-    popular = lists_of(Popularity(split.train.popularity), split, recipe.k)
     metric, model = f"ndcg@{recipe.k}", trained.model
+    names = {"teacher": source.name, "student": f"{model.nonzeros / model.n_items:.3g} values an item"}
     rows = []
-    for role, name, lists in (
-        ("teacher", source.name, of_teacher),
-        ("student", f"{model.nonzeros / model.n_items:.3g} values an item", of_student),
-        ("popularity", "popularity", popular),
-    ):
-        difference, lower, upper = paired_interval(figures.ndcg(of_teacher), figures.ndcg(lists))
-        row = {"role": role, "name": name, **figures.of(lists), "chosen": role == "student"}
+    for role, found in lists.items():
+        difference, lower, upper = paired_interval(figures.ndcg(lists["teacher"]), figures.ndcg(found))
+        row = {"role": role, "name": names.get(role, role), **figures.of(found), "chosen": role == "student"}
         rows.append(row if role == "teacher" else row | {"difference": difference, "lower": lower, "upper": upper})
     student = {
         "name": rows[1]["name"],
-        **figures.of(of_student),
+        **figures.of(lists["student"]),
         "bytes_per_item": sizes.bytes_per_item,
         "file_bytes": sizes.file,
         "id_map_bytes": sizes.id_map,
@@ -265,7 +291,7 @@ def _values(
     return {
         "kind": "recommender",
         "metric": metric,
-        "convention": str(figures.ndcg(of_student)),
+        "convention": str(figures.ndcg(lists["student"])),
         "split": split.how,
         "data": {
             "items": split.train.n_items,
@@ -276,10 +302,10 @@ def _values(
             ),
             "left_out": split.train.left_out,
         },
-        "teacher": {"name": source.name, **figures.of(of_teacher), "trials": source.trials},
+        "teacher": {"name": source.name, **figures.of(lists["teacher"]), "trials": source.trials},
         "student": student,
         "verdict": verdict.to_json(),
-        "files": {"model": str(path)},
+        "files": {"model": str(path), "report": str(path.parent / "report.html")},
         "rows": [rows[0], rows[1] | student, rows[2]],
         "training": {"history": trained.history},
         "machine": machine.describe(),

@@ -192,26 +192,41 @@ def _find(role: str, asked: str | None, names: Sequence[str]) -> str | None:
     return next((lower[name] for name in _NAMES[role] if name in lower), None)
 
 
+def find_column(role: str, asked: str | None, table: Table) -> str:
+    """Find the column of a role.
+
+    Args:
+        role: ``"user"``, ``"item"`` or ``"rating"``.
+        asked: its name; None for the first with a usual name.
+        table: the table.
+
+    Raises:
+        ColumnError: there is none.
+    """
+    if asked is not None:
+        return require(asked, table.names, role, f"--{role}", table.name)
+    found = _find(role, None, table.names)
+    if found is None:
+        msg = f"{table.name}: no column of {role}s; {suggestion(role, table.names)} (choose it with --{role})"
+        raise ColumnError(msg)
+    return found
+
+
 def _roles(table: Table, columns: InteractionColumns) -> tuple[str, str, str | None, tuple[str, ...]]:
     """Name the columns of user, item, rating (only where it is needed) and time.
 
     Raises:
         ColumnError: a column is absent.
     """
-    names, found = table.names, {}
-    for role in ("user", "item", "rating"):
-        asked = getattr(columns, role)
-        found[role] = _find(role, asked, names)
-        if found[role] is None and asked is not None:
-            require(asked, names, role, f"--{role}", table.name)
-    for role, needed in (("user", True), ("item", True), ("rating", columns.min_rating is not None)):
-        if needed and found[role] is None:
-            msg = f"{table.name}: no column of {role}s; {suggestion(role, names)} (choose it with --{role})"
-            raise ColumnError(msg)
+    names, rating = table.names, None
+    if columns.min_rating is not None:
+        rating = find_column("rating", columns.rating, table)
+    elif columns.rating is not None:
+        require(columns.rating, names, "rating", "--rating", table.name)
     time = _find("time", None, names)
     times = tuple(require(name, names, "time", "--time", table.name) for name in columns.time)
-    rating = found["rating"] if columns.min_rating is not None else None
-    return str(found["user"]), str(found["item"]), rating, times or (() if time is None else (time,))
+    user, item = find_column("user", columns.user, table), find_column("item", columns.item, table)
+    return user, item, rating, times or (() if time is None else (time,))
 
 
 def _keep(

@@ -1,0 +1,119 @@
+"""What stands beside a recommender in its result: the teacher's weights cut to the same bytes, and lists to look at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prunus import topk
+from prunus.compress.factors import popular_items
+from prunus.compress.row_budget import RowBudget, fit
+from prunus.engine.levels import quantise_model
+from prunus.engine.recommender import SparseFactors
+from prunus.engine.recommender_file import packed_bytes
+from prunus.errors import BudgetImpossibleError
+from prunus.student.item_item import cut
+from prunus.teacher.item_scores import from_model, lists_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from prunus.data.splits import Split
+
+MOST_ITEMS = 10_000
+"""Up to so many items the teacher's weights are cut: that takes three times the memory of the fit."""
+BITS = 6
+"""Bits of a weight that is cut: it is not trained on its levels, and needs more than one that is."""
+TIMES = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Budgets of the equal-byte curve, as multiples of the run's."""
+EXAMPLES = 5
+SHOWN = 10
+
+
+def cut_lists(
+    weights: NDArray[np.float32], split: Split, budget: RowBudget, k: int, metadata: Mapping[str, object]
+) -> tuple[NDArray[np.int32], float] | None:
+    """Cut item-item weights to a budget, and make lists with what is left.
+
+    Args:
+        weights: float32 [n_items, n_items], of the teacher.
+        split: histories to answer.
+        budget: bytes of the file.
+        k: length of the lists.
+        metadata: what would stand beside it in the file.
+
+    Returns:
+        int32 [n_users, k], and the bytes an item; None where the budget does not buy one weight an item.
+    """
+    n_items = budget.n_items
+    # More weights than the budget buys even if an index took 4 bits only: the smallest of them go.
+    length = min(max(int(budget.bytes_per_item * 8 / (BITS + 4)), 1), n_items - 1)
+    whole = quantise_model(cut(weights, length, popular_items(split.train)), BITS)
+    assert isinstance(whole, SparseFactors)
+    try:
+        model = fit(whole, budget, metadata)
+    except BudgetImpossibleError:
+        return None
+    return lists_of(from_model(model), split, k), packed_bytes(model, metadata=metadata) / n_items
+
+
+def cut_curve(
+    weights: NDArray[np.float32], split: Split, budget: RowBudget, k: int, metadata: Mapping[str, object]
+) -> list[dict[str, Any]]:
+    """Quality of the teacher's cut weights at several budgets around the run's: one record each.
+
+    Args:
+        weights: as in :func:`cut_lists`.
+        split: likewise.
+        budget: of the run.
+        k: likewise.
+        metadata: likewise.
+    """
+    found = []
+    for times in TIMES:
+        part = cut_lists(weights, split, RowBudget(times * budget.n_bytes, budget.n_items), k, metadata)
+        if part is not None:
+            value = topk.ndcg(part[0], split.test, k).mean
+            found.append({"model": "cut EASE", "times": times, "bytes_per_item": part[1], f"ndcg@{k}": value})
+    return found
+
+
+def examples(
+    split: Split, lists: Mapping[str, NDArray[np.int32]], titles: Sequence[str] | None, *, seed: int
+) -> list[dict[str, Any]]:
+    """Give the lists of a few test users, drawn at random.
+
+    Args:
+        split: their histories, and what was to be found.
+        lists: int32 [n_users, k] of each model.
+        titles: the items' names as people know them; default: their ids.
+        seed: of the draw.
+    """
+    able = np.flatnonzero(split.test.lengths)
+    users = np.sort(np.random.default_rng(seed).permutation(able)[:EXAMPLES]).tolist()
+    names = titles or split.train.item_ids or tuple(map(str, range(split.train.n_items)))
+    found = []
+    for user in users:
+        wanted = set(split.test.history(user).tolist())
+        history = split.histories.history(user)
+        if split.histories.times is not None:
+            mine = slice(split.histories.indptr[user], split.histories.indptr[user + 1])
+            history = history[np.argsort(-split.histories.times[mine], kind="stable")]
+        shown = {
+            name: [{"item": names[item], "hit": item in wanted} for item in rows[user, :SHOWN].tolist() if item >= 0]
+            for name, rows in lists.items()
+        }
+        ids = split.histories.user_ids
+        found.append(
+            {
+                "user": str(user) if ids is None else ids[user],
+                "items": len(history),
+                "history": [names[item] for item in history[:SHOWN].tolist()],
+                "to_find": len(wanted),
+                "lists": shown,
+            }
+        )
+    return found
