@@ -69,6 +69,11 @@ def quick_csr(histories: Histories) -> tuple[NDArray[np.int32], NDArray[np.int32
     return None
 
 
+def highest_item(histories: Histories) -> int:
+    """Return the highest item number in some histories, -1 where there is none."""
+    return int(_parts(histories)[1].max(initial=-1))
+
+
 def numbers_of(
     names: Sequence[Iterable[str]], number_of: dict[str, int], *, unknown: str
 ) -> tuple[list[list[int]], NDArray[np.int64]]:

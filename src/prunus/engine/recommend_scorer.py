@@ -276,6 +276,33 @@ class RecommendScorer:
             raise DataError(msg) from error
         return scores
 
+    def add_items(self, histories: Histories, item_ids: Sequence[str] | None = None) -> RecommendScorer:
+        """Return a scorer that knows new items too, from who took them; nothing is trained again.
+
+        All rows that there are stay as they are; ``swap`` puts the result into service. See
+        :mod:`prunus.engine.new_items` for what a new row is.
+
+        Args:
+            histories: as in :meth:`recommend`, of users who took old and new items. New items have the numbers after
+                the old ones; each must be in a history beside an old item.
+            item_ids: names of the new items, where the old ones have names.
+
+        Raises:
+            DataError: histories have another form, or nobody took one of the new items.
+            RecommenderError: the model is of item-item weights, or names are missing, repeat, or are too many.
+        """
+        from prunus.engine.histories import highest_item
+        from prunus.engine.new_items import add_rows
+
+        live = self._live
+        if (item_ids is None) != (live.item_ids is None):
+            msg = f"got {'no ' if item_ids is None else ''}names of new items; the old ones have {'none' if live.item_ids is None else 'names'}: expected the same"  # fmt: skip
+            raise RecommenderError(msg)
+        n_new = len(item_ids) if item_ids is not None else highest_item(histories) + 1 - live.model.n_items
+        model = add_rows(live.model, histories, n_new)
+        ids = None if live.item_ids is None else (*live.item_ids, *(item_ids or ()))
+        return RecommendScorer(model, ids, metadata=live.metadata, isa=live.asked_isa)
+
     def swap(self, other: RecommendScorer) -> None:
         """Replace model, names and metadata by those of another scorer, at once and whole, while other threads run.
 
