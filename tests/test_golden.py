@@ -29,7 +29,7 @@ def command():
     # -O1: half the time of -O3, and the same vector instructions, for the kernels are written with them.
     folder = native_builds.build(
         "aarch64", "-DCMAKE_TOOLCHAIN_FILE=native/aarch64-linux-gnu.cmake", "-DPRUNUS_PYTHON=OFF",
-        "-DPRUNUS_KERNEL_LEVEL=-O1", target="prunus_golden",
+        "-DCMAKE_CXX_FLAGS_RELEASE=-O1", "-DPRUNUS_KERNEL_LEVEL=-O1", target="prunus_golden",
     )  # fmt: skip
     return ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", folder / "prunus_golden"]
 
