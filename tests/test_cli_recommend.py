@@ -196,3 +196,18 @@ def test_score_writes_lists(compressed: Compressed, tmp_path: Path) -> None:
     assert run(*asked, "-o", tmp_path / "lists.txt").code == 0
     assert (tmp_path / "lists.txt").read_text() == plain.out
     assert "does not know ('no film')" in run(*asked, "--unknown", "error").refused()
+
+
+def test_inspect(compressed: Compressed) -> None:
+    """Inspect says what the bytes are spent on, where the model comes from, and that it scores here as there."""
+    values = run("inspect", compressed.model, "--json").json()
+    made = compressed.values["student"]
+    assert isinstance(made, dict)
+    assert {key: values[key] for key in ("bytes_per_item", "id_map_bytes", "nonzeros")} == {
+        key: made[key] for key in ("bytes_per_item", "id_map_bytes", "nonzeros")
+    }
+    assert values["provenance"]["teacher"] == "EASE(l2=20)"
+    assert values["popular"][0].startswith("film ")
+    text = run("inspect", compressed.model).out
+    assert "80 items, sparse factors 48 wide" in text
+    assert "EASE(l2=20)" in text

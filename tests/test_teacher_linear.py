@@ -117,7 +117,7 @@ def test_users_reach_the_source_in_blocks(monkeypatch: pytest.MonkeyPatch) -> No
     assert (by_user == topk.recommend(ItemItem(B).scores, TRAIN, 10)).all()
 
 
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("ignore:Method expects CSR input")  # of its own neighbours' fit
 def test_implicit_models() -> None:
     """Neighbours and ALS of implicit answer from histories as they do themselves, ALS also of users it never saw."""
     implicit = pytest.importorskip("implicit", reason="implicit is not installed: no oracle for its models")

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from prunus.cli import options, table, talk
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from prunus.engine.ensemble import Ensemble
 
 
 @talk.verb()
 def inspect(model: options.Model, json: options.Json = False) -> None:
-    """Show a model: layers or trees, features that it reads and does not, schema, provenance, verdict; check the file.
+    """Show a model: layers, trees or item factors, features that it reads and does not, provenance, verdict; check the file.
 
     The checksum is verified, and the reference rows in the file are scored again on this machine. Features listed as
     unused need not be computed.
@@ -25,6 +27,9 @@ def inspect(model: options.Model, json: options.Json = False) -> None:
     from prunus.engine.file import CHECK_ROWS, codec_of, load, read_header
 
     header = read_header(model)
+    if header["kind"] == "recommender":
+        inspect_recommender(model, header, json=json)
+        return
     scorer = load(model)
     used = set(scorer.features_used)
     kept = scorer.model
@@ -58,6 +63,58 @@ def inspect(model: options.Model, json: options.Json = False) -> None:
         talk.put_json(values)
         return
     show(values)
+
+
+def inspect_recommender(model: Path, header: dict[str, Any], *, json: bool) -> None:
+    """Show a recommender: items, factors, what its bytes are spent on, provenance.
+
+    Args:
+        model: its file.
+        header: of the file.
+        json: whether to print one JSON object.
+
+    Raises:
+        ModelFileError: the file cannot be trusted.
+    """
+    from prunus.engine.recommender import SparseFactors
+    from prunus.engine.recommender_file import TOLERANCE, load, sizes
+
+    scorer, held = load(model), sizes(model.read_bytes(), str(model))
+    kept = scorer.model
+    values: dict[str, Any] = {
+        "kind": header["kind"],
+        "format_version": header["format_version"],
+        "bytes": held.file,
+        "bytes_per_item": held.bytes_per_item,
+        "id_map_bytes": held.id_map,
+        "sha256": header.get("sha256"),
+        "isa": scorer.isa,
+        "items": kept.n_items,
+        "factors": kept.n_factors,
+        "nonzeros": kept.nonzeros,
+        "sparse": isinstance(kept, SparseFactors),
+        "item_item": isinstance(kept, SparseFactors) and kept.item_item,
+        "tied": kept.tied,
+        "popular": [
+            str(item) if scorer.item_ids is None else scorer.item_ids[item] for item in kept.popular[:10].tolist()
+        ],
+        "provenance": scorer.metadata,
+        "check": {"tolerance": TOLERANCE, "agrees": True},
+        "files": {"model": str(model)},
+    }
+    if json:
+        talk.put_json(values)
+        return
+    talk.put(f"{model}: recommender, format {values['format_version']}, {held.file:,} bytes, checksum right")
+    talk.put(f"its check histories score here ({scorer.isa}) as where it was written, within {TOLERANCE:g}")
+    what = "item-item weights" if values["item_item"] else f"{'sparse' if values['sparse'] else 'dense'} factors"
+    talk.put(
+        f"{kept.n_items:,} items, {what} {kept.n_factors:,} wide, {kept.nonzeros / kept.n_items:.3g} values an item;"
+        f" {held.bytes_per_item:.1f} bytes an item, and {held.id_map:,} bytes of items' names"
+    )
+    talk.put(f"most popular: {', '.join(values['popular']) or 'not kept'}")
+    for name, value in values["provenance"].items():
+        talk.put(f"{name.replace('_', ' ')}: {value}")
 
 
 def show(values: dict[str, Any]) -> None:

@@ -116,7 +116,9 @@ def compress_recommender(
         "budget": recipe.budget,
         "split": split.how,
     }
-    curve = _curve(source, split, budget, recipe, space, metadata)
+    progress.stage("cut the teacher's weights, to compare", 1.0)
+    with space.seconds("curve"):
+        curve = _curve(source, split, budget, recipe, space, metadata)
     with space.seconds("distil"):
         student = _train(source, budget, split, recipe, space, metadata, progress)
     progress.stage("verdict", 1.0)
