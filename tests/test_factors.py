@@ -238,6 +238,24 @@ class TestLoop:
         loop.pruner.rewound_at = loop.total_steps
         assert loop._learning_rate() == 0.02
 
+    def test_an_epoch_of_some_users_draws_others_next_time(self) -> None:
+        """With fewer users an epoch than there are, steps are fewer and two epochs see different users."""
+        loop = trained(dataclasses.replace(SETTINGS, epochs=2, epoch_users=64))
+        seen: list[set[int]] = []
+        loss = loop._loss
+
+        def watched(users: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+            if loop.step % loop.steps_per_epoch == 0:
+                seen.append(set())
+            seen[-1] |= set(users.tolist())
+            return loss(users, rng)
+
+        loop._loss = watched  # type: ignore[method-assign]
+        loop.run()
+        assert loop.steps_per_epoch == 2
+        assert [len(users) for users in seen] == [64, 64]
+        assert seen[0] != seen[1]
+
     def test_sampled_columns_hold_the_heads(self) -> None:
         """Of fewer columns than items, the heads of the batch are always there, seen by place, and the rest evenly."""
         loop = trained(dataclasses.replace(SETTINGS, columns=36, among="catalogue"))

@@ -42,6 +42,12 @@ if TYPE_CHECKING:
 
 MOST_COLUMNS = 8192
 """Items that softmaxes are taken over in training; of a larger catalogue, a sample."""
+EPOCH_STEPS = 24
+"""Steps of an epoch at most: as many as MovieLens-1M has. Of more users, each epoch draws some."""
+MANY_USERS = 65_536
+"""From so many users on, four times as many stand in a step: most histories are short then."""
+MOST_START = 16_384
+"""Items whose teacher's leading factors are computed; of a larger catalogue they take several times EASE's memory."""
 ASKED_USERS = 50
 """Test users whose lists tell one teacher from another."""
 
@@ -175,6 +181,8 @@ class _Teacher:
 
     def start(self, n_factors: int) -> NDArray[np.float32] | None:
         """Rows for the student to start from: the leading factors of item-item weights; None of other teachers."""
+        if self._split.train.n_items > MOST_START:
+            return None
         if self._space.file("start.npy").exists():
             return self._space.array("start", lambda: np.empty(0))
         scorer = self.get()
@@ -206,8 +214,13 @@ def _train(
     n_items = split.train.n_items
     n_factors = min(recipe.factors, n_items)
     heads, start = source.heads(), source.start(n_factors)
+    batch = FactorSettings().batch_users * (1 if split.train.n_users < MANY_USERS else 4)
     settings = FactorSettings(
-        epochs=recipe.epochs, columns=MOST_COLUMNS if n_items > MOST_COLUMNS else 0, seed=recipe.seed
+        epochs=recipe.epochs,
+        batch_users=batch,
+        epoch_users=EPOCH_STEPS * batch,
+        columns=MOST_COLUMNS if n_items > MOST_COLUMNS else 0,
+        seed=recipe.seed,
     )
     progress.stage("distil", recipe.epochs)
 

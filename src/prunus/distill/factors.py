@@ -67,8 +67,9 @@ class FactorSettings:
     """How to train item factors. Defaults were chosen on a tenth of ml_1m's training part; docs/distillation.md.
 
     Attributes:
-        epochs: passes over the users.
+        epochs: passes over the users, or over as many as ``epoch_users`` allows.
         batch_users: users a step.
+        epoch_users: users of an epoch at most, drawn anew for each; 0 for all.
         learning_rate: of NAdam, until it falls.
         fall_from: share of the schedule after which the rate falls, a half cosine down to 2 %.
         cycle: epochs of one run of the rate's schedule where a pruner sets it back; 0 for all.
@@ -85,6 +86,7 @@ class FactorSettings:
 
     epochs: int = 60
     batch_users: int = 256
+    epoch_users: int = 0
     learning_rate: float = 0.03
     fall_from: float = 0.6
     cycle: int = 0
@@ -159,7 +161,7 @@ class FactorLoop:
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in an epoch."""
-        return math.ceil(len(self.users) / self.settings.batch_users)
+        return math.ceil(min(len(self.users), self.settings.epoch_users or len(self.users)) / self.settings.batch_users)
 
     @property
     def total_steps(self) -> int:
@@ -190,7 +192,7 @@ class FactorLoop:
 
     def _run_epoch(self) -> float:
         rng = np.random.default_rng([self.settings.seed, self.epoch])
-        order = rng.permutation(self.users)
+        order = rng.permutation(self.users)[: self.settings.epoch_users or None]
         total = 0.0
         self.model.train()
         for start in range(0, len(order), self.settings.batch_users):
