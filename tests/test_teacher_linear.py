@@ -16,6 +16,7 @@ from prunus import topk
 from prunus.data import splits
 from prunus.data.interactions_reading import read_given
 from prunus.engine import recommender_reference as reference
+from prunus.engine.recommend_scorer import RecommendScorer
 from prunus.engine.recommender import DenseFactors, SparseFactors, SparseRows
 from prunus.errors import NotEnoughMemoryError, TeacherError
 from prunus.teacher import choose, linear
@@ -93,6 +94,7 @@ SOURCES = {
     "sparse matrix": lambda: pytest.importorskip("scipy.sparse").csc_matrix(SCORES),
     "weights": lambda: ItemItem(B),
     "callable": lambda: lambda histories: histories @ B,
+    "compressed": lambda: RecommendScorer(SparseFactors(SparseRows.from_dense(B.T.copy()), item_item=True)),
     "torch": torch_module,
 }
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from prunus.engine.recommend_scorer import RecommendScorer
 from prunus.engine.recommender import SparseRows
 from prunus.errors import TeacherError
 from prunus.extras import need
@@ -191,6 +192,7 @@ def as_item_scorer(source: Any, train: Interactions) -> ItemScorer:  # noqa: ANN
         source: one of
 
             - an :class:`ItemScorer`;
+            - a compressed recommender, such as ``prunus.load`` gives;
             - a matrix of scores, NumPy or scipy, [n_users, n_items], row u for user u of the training data;
             - a torch module from multi-hot histories, float32 [n, n_items], to scores of that shape;
             - a model of ``implicit``, fitted on the training data (``train.users_x_items()``);
@@ -201,6 +203,8 @@ def as_item_scorer(source: Any, train: Interactions) -> ItemScorer:  # noqa: ANN
         TeacherError: it is none of these, or of another shape.
     """
     name = type(source).__name__
+    if isinstance(source, RecommendScorer):
+        return ByHistory(source.scores, "a compressed recommender")
     if hasattr(source, "scores"):
         scorer: ItemScorer = source
         return scorer
