@@ -9,10 +9,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from prunus.compress.factors import TicketPlan, train_factors  # noqa: E402
+from prunus.compress.factors import TicketPlan, train_dense, train_factors  # noqa: E402
 from prunus.compress.row_budget import RowBudget  # noqa: E402
 from prunus.data.interactions import Interactions  # noqa: E402
 from prunus.distill.factors import FactorSettings, teacher_lists  # noqa: E402
+from prunus.engine.recommender import DenseFactors  # noqa: E402
 from prunus.engine.recommender_file import packed_bytes  # noqa: E402
 from prunus.errors import BudgetImpossibleError  # noqa: E402
 from prunus.teacher.item_scores import Popularity  # noqa: E402
@@ -52,4 +53,19 @@ def test_a_tiny_budget_names_the_least() -> None:
     """One value an item and the file around it set the least budget."""
     with pytest.raises(BudgetImpossibleError, match="one value an item takes") as caught:
         train_factors(histories(), None, RowBudget(N_ITEMS, N_ITEMS), n_factors=64, settings=SETTINGS)
+    assert float(caught.value.nearest.removesuffix("B")) > 1
+
+
+@pytest.mark.parametrize(("budget", "bits"), [(12, 4), (30, 8)])
+def test_dense_factors_fit_and_are_as_many_as_do(budget: int, bits: int) -> None:
+    """Small dense factors keep within the same budget, and a few more of them would not."""
+    student = train_dense(histories(), None, RowBudget(budget * N_ITEMS, N_ITEMS), bits=bits, settings=SETTINGS)
+    assert isinstance(student.model, DenseFactors)
+    assert 0.8 * budget <= packed_bytes(student.model) / N_ITEMS <= budget
+
+
+def test_dense_factors_refuse_a_tiny_budget() -> None:
+    """Not even one factor is an error with the nearest budget."""
+    with pytest.raises(BudgetImpossibleError, match="one factor of 4 bits takes more") as caught:
+        train_dense(histories(), None, RowBudget(N_ITEMS, N_ITEMS), bits=4, settings=SETTINGS)
     assert float(caught.value.nearest.removesuffix("B")) > 1
