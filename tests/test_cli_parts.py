@@ -101,6 +101,7 @@ def test_compress_a_column_of_scores(world: World, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     from prunus.data.synthetic import generate_ranking
+    from prunus.design import KERNELS
     from prunus.teacher.trees import load_trees
 
     teacher = load_trees(world["teacher.txt"])
@@ -126,7 +127,7 @@ def test_compress_a_column_of_scores(world: World, tmp_path: Path) -> None:
     assert "theirs" in values["teacher"]["name"]
     assert values["teacher"]["bytes"] is None
     assert 0 < values["student"]["ndcg@10"] <= 1
-    assert {row["role"] for row in values["rows"]} <= {"teacher", "sparse", "dense"}
+    assert {row["role"] for row in values["rows"]} <= {"teacher", *KERNELS}
 
 
 @pytest.mark.long

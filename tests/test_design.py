@@ -161,12 +161,21 @@ def test_the_cheapest_network_has_one_of_each() -> None:
     assert cheapest(price) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("kind", "target"), [("sparse", 0.05), ("sparse", 0.07), ("block", 0.014)])
-def test_a_typical_network_costs_its_target(kind: Kind, target: float) -> None:
+@pytest.mark.parametrize(
+    ("kind", "widths", "target"),
+    [
+        ("sparse", (64, 32), 0.05),
+        ("sparse", (64, 32), 0.07),
+        ("block", (64, 32), 0.014),
+        ("block", (128, 64), 0.03),
+        ("block", (256, 128), 0.05),
+    ],
+)
+def test_a_typical_network_costs_its_target(kind: Kind, widths: tuple[int, ...], target: float) -> None:
     """The stand-in for a student that will be pruned is predicted to cost what the student aims at."""
     budget, model = Budget(target), round_numbers()
-    price = prices(stage(), budget, model, SCHEMA)
-    network = typical_network(Architecture(kind, (64, 32), target), stage(), 30, price)
+    price = prices(stage(), budget, model, SCHEMA, kind=kind)
+    network = typical_network(Architecture(kind, widths, target), stage(), 30, price)
     assert model.predict(network, budget.batch).us_per_doc == pytest.approx(target, rel=0.06)
 
 

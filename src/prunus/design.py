@@ -178,7 +178,12 @@ class Architecture:
 
 
 def prices(
-    inputs: InputStage, budget: Budget, latency: LatencyModel, schema: Schema, target: float | None = None
+    inputs: InputStage,
+    budget: Budget,
+    latency: LatencyModel,
+    schema: Schema,
+    target: float | None = None,
+    kind: Kind = "sparse",
 ) -> Prices:
     """Price the parts of a sparse network in the budget's unit.
 
@@ -188,12 +193,15 @@ def prices(
         latency: time model of this CPU.
         schema: of the model file, whose names cost bytes.
         target: what the student is to cost, where that is not what the budget allows.
+        kind: of the student; ``block`` has prices of its own.
     """
     if budget.n_bytes is not None:
         slot = np.full(inputs.n_slots, float(BYTES_PER_SLOT))
         fixed = _fixed_bytes(inputs, schema)
         return Prices(fixed, float(BYTES_PER_WEIGHT), float(BYTES_PER_UNIT), slot, float(BYTES_PER_BLOCK))
-    return latency.prices(inputs, budget.batch, target_us=target or budget.total * HEADROOM, cycle=CYCLE)
+    target_us = target or budget.total * HEADROOM
+    kernel: Literal["sparse", "block_int8"] = "block_int8" if kind == "block" else "sparse"
+    return latency.prices(inputs, budget.batch, target_us=target_us, cycle=CYCLE, kind=kernel)
 
 
 def _fixed_bytes(inputs: InputStage, schema: Schema) -> float:

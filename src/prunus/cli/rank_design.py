@@ -63,8 +63,10 @@ def design(
         bars.stage("time model of this CPU", 1.0)
         latency = LatencyModel.load_or_calibrate(progress=bars.advance)
     found = propose(inputs, wanted, latency, schema, effort=effort.value)
-    price = prices(inputs, wanted, latency, schema)
-    rows = [describe(one, inputs, data.n_features, price, latency) for one in found]
+    rows = [
+        describe(one, inputs, data.n_features, prices(inputs, wanted, latency, schema, kind=one.kind), latency)
+        for one in found
+    ]
     if json:
         talk.put_json(
             {"budget": str(wanted), "inputs": inputs.n_slots, "time_error": latency.error, "architectures": rows}

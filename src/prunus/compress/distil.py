@@ -221,7 +221,7 @@ def distil(
         progress.stage(stage or f"train {architecture.name}" + (f", seed {seed}" if recipe.seeds > 1 else ""), 1.0)
         return train_student(
             architecture, chosen_inputs.lesson_of(architecture), chosen_inputs.stage(architecture), schema, recipe,
-            seed=seed, prices=price if not stage else prices(inputs, budget, latency, schema, architecture.target),
+            seed=seed, prices=prices(inputs, budget, latency, schema, architecture.target if stage else None, architecture.kind),
             latency=latency, space=space, progress=progress, callbacks=callbacks,
         )  # fmt: skip
 

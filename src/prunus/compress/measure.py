@@ -13,6 +13,7 @@ from prunus.bench.worker import batches_of
 from prunus.compress.typical import typical_network
 from prunus.data.ranking import Schema
 from prunus.design import CYCLE, METADATA_BYTES, PRUNED, Architecture, cheapest, dense_cost, halving
+from prunus.design import prices as prices_at
 from prunus.engine.file import to_bytes
 from prunus.engine.scorer import RankScorer
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from prunus.compress.workspace import Workspace
-    from prunus.design import Budget
+    from prunus.design import Budget, Kind
     from prunus.engine.network import InputStage, Network
     from prunus.latency import LatencyModel, Prices
 
@@ -104,8 +105,17 @@ class Costs:
     def _remembered(self, name: str, measure: Callable[[], float]) -> float:
         return measure() if self.space is None else float(self.space.json(f"measured-{name}", measure))
 
+    def prices_of(self, kind: Kind) -> Prices:
+        """Prices of a network's parts at one of a kind that takes the budget."""
+        return (
+            prices_at(self.inputs, self.budget, self.latency, self.schema, kind=kind)
+            if kind == "block"
+            else self.prices
+        )
+
     def _typical(self, architecture: Architecture) -> Network:
-        return typical_network(architecture, self.stage_of(architecture), self.schema.n_features, self.prices)
+        price = self.prices_of(architecture.kind)
+        return typical_network(architecture, self.stage_of(architecture), self.schema.n_features, price)
 
     def fit(self, architecture: Architecture) -> Architecture:
         """Correct a design by what random networks of its shape take here.

@@ -100,11 +100,12 @@ def propose(
             continue
         for n_layers in depths:
             pruned = kind in PRUNED
-            widths = _start(kind, inputs, price, target, n_layers, widest) if pruned else whole(kind, n_layers)
+            own = prices(inputs, budget, latency, schema, kind=kind)
+            widths = _start(kind, inputs, own, target, n_layers, widest) if pruned else whole(kind, n_layers)
             if widths is None:
                 continue
             one = Architecture(kind, widths, target, n_inputs=None if pruned else n_inputs)
-            if not ruled_out(one, inputs if pruned else few, budget, latency, schema, price):
+            if not ruled_out(one, inputs if pruned else few, budget, latency, schema, own):
                 found.setdefault(kind, []).append(one)
     # A budget that is next to nothing leaves no kind its weights, and less than a hundredth to those that are pruned.
     return [one for kind in found.values() for one in kind] or [Architecture("sparse", halving(FIRST, 2), target)]

@@ -247,7 +247,8 @@ class Search:
         proposed = Architecture(kind, widths, float(f"{target:.4g}"), first)
         if kind not in PRUNED:
             proposed = Architecture(kind, widths, float(f"{self._whole_cost(proposed) * 1.001:.4g}"), first)
-        why = ruled_out(proposed, costs.inputs, costs.budget, costs.latency, costs.schema, costs.prices)
+        price = costs.prices_of(kind)
+        why = ruled_out(proposed, costs.inputs, costs.budget, costs.latency, costs.schema, price)
         return None if why else proposed
 
     def _whole_cost(self, architecture: Architecture) -> float:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -168,7 +168,13 @@ class LatencyModel:
         return sum(n * priced(self.tiles[name], alone_terms(layer, tile, caches)) for name, tile, n in cut) / batch
 
     def prices(
-        self, inputs: InputStage, batch: int, *, target_us: float | None = None, cycle: int | None = None
+        self,
+        inputs: InputStage,
+        batch: int,
+        *,
+        target_us: float | None = None,
+        cycle: int | None = None,
+        kind: Literal["sparse", "block_int8"] = "sparse",
     ) -> Prices:
         """Price the parts of a sparse network, us for each document.
 
@@ -180,8 +186,9 @@ class LatencyModel:
             batch: documents in a call.
             target_us: what the student is to take, us for each document; None for a small student.
             cycle: as in :meth:`predict`.
+            kind: kernel of the hidden layers of that network.
         """
-        return linearised(self, inputs, batch, target_us=target_us, cycle=cycle)
+        return linearised(self, inputs, batch, target_us=target_us, cycle=cycle, kind=kind)
 
     def anchored_us(self, call: Callable[[], object], *, seconds: float = 0.5) -> float:
         """Time a call in turn with the anchor network and divide out how much slower or faster the machine is now.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -100,12 +101,12 @@ def reference(inputs: InputStage, weights: float, units: float, kind: str) -> Ne
 
 
 def linearised(
-    model: LatencyModel, inputs: InputStage, batch: int, *, target_us: float | None, cycle: int | None
+    model: LatencyModel, inputs: InputStage, batch: int, *, target_us: float | None, cycle: int | None, kind: str
 ) -> Prices:
     """Price parts at a network that takes the target; see :meth:`prunus.latency.LatencyModel.prices`."""
 
-    def us(weights: float, units: float, stage: InputStage = inputs, kind: str = "sparse") -> float:
-        return model.predict(reference(stage, weights, units, kind), batch, cycle=cycle).us_per_doc
+    def us(weights: float, units: float, kernel: str = kind) -> float:
+        return model.predict(reference(inputs, weights, units, kernel), batch, cycle=cycle).us_per_doc
 
     def units_of(weights: float) -> float:
         return sum(REFERENCE_UNITS) * max(math.sqrt(weights / REFERENCE_WEIGHTS), 1.0)
@@ -119,12 +120,14 @@ def linearised(
     units = units_of(weights)
     total = us(weights, units)
     least = LEAST_SHARE * total / weights
-    weight = max(_slope(lambda x: us(x, units), weights), least)
-    block = BLOCK * max(_slope(lambda x: us(x, units, kind="block_int8"), weights), least)
+    weight, quarter = (
+        max(_slope(partial(us, units=units, kernel=k), weights), least) for k in ("sparse", "block_int8")
+    )
     unit = _slope(lambda x: us(weights, x), units)
     slot = _slot_prices(model, inputs, batch, cycle)
-    fixed = total - weight * weights - unit * (units + 1) - float(slot.sum())
-    return Prices(max(fixed, 0.0), weight, unit, slot, block)
+    stored = weights * (weight if kind == "sparse" else quarter)
+    fixed = total - stored - unit * (units + 1) - float(slot.sum())
+    return Prices(max(fixed, 0.0), weight, unit, slot, BLOCK * quarter)
 
 
 def _slope(f: Callable[[float], float], at: float) -> float:

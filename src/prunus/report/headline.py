@@ -11,6 +11,9 @@ from prunus.report.values import at, positive, text
 if TYPE_CHECKING:
     from prunus.report.run import Model, Run
 
+STUDENTS = ("dense", "sparse", "int8", "block")
+"""Roles of students."""
+
 SAME_TIME = 1.05
 """Two times whose ratio is below this are called the same (the repository's rule for a dense student of equal time)."""
 
@@ -45,7 +48,7 @@ def headline(run: Run) -> Headline:
         _open(run),
         _pruning(run),
         "" if better else _better(run, "forest"),
-        _better(run, "dense", "sparse", "int8", "block"),
+        _better(run, *STUDENTS),
         _budget(run),
         text(at(run.result, "exact_trees"), "sentence") or "",
         _bar(run),
@@ -160,21 +163,21 @@ def _open(run: Run) -> str:
 
 
 def _pruning(run: Run) -> str:
-    """Say whether sparse or dense won, by the models of most equal time."""
+    """Say whether pruning won, or which kind, by the models of most equal time."""
     chosen, batch = run.chosen, run.batch
-    if chosen is None or chosen.role not in {"sparse", "dense"} or batch not in chosen.us or chosen.quality is None:
+    if chosen is None or chosen.role not in STUDENTS or batch not in chosen.us or chosen.quality is None:
         return ""
-    other_role = "dense" if chosen.role == "sparse" else "sparse"
-    others = [model for model in run.of_role(other_role) if batch in model.us and model.quality is not None]
+    roles = [role for role in STUDENTS if role != chosen.role]
+    others = [m for role in roles for m in run.of_role(role) if batch in m.us and m.quality is not None]
     if not others:
         return ""
     other = min(others, key=lambda model: max(model.us[batch] / chosen.us[batch], chosen.us[batch] / model.us[batch]))
     gap = chosen.quality - (other.quality or 0)
     figures = f"{form.quality(other.quality)} in {form.us(other.us[batch])} a document, the chosen model {form.quality(chosen.quality)} in {form.us(chosen.us[batch])}"
     if chosen.role == "dense":
-        return f"A dense student won, so that is what was kept: the {other_role} student nearest in time reaches {run.metric} {figures}."
+        return f"A dense student won, so that is what was kept: the {other.role} student nearest in time reaches {run.metric} {figures}."
     side = f"{form.quality(abs(gap))} {'above' if gap > 0 else 'below'} it" if round(gap, 4) else "level with it"
-    return f"The dense student nearest in time reaches {run.metric} {figures}: {side}."
+    return f"The {other.role} student nearest in time reaches {run.metric} {figures}: {side}."
 
 
 def _better(run: Run, *roles: str) -> str:
