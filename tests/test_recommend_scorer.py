@@ -24,6 +24,7 @@ MODELS = {
     "levels": lambda rng, n: make_sparse(rng, n, 300, 24, bits=6, spread=20),
     "levels, scaled": lambda rng, n: make_sparse(rng, n, 128, 9, bits=8, scale=True, bias=True, per_row=True),
     "one block too wide": lambda rng, n: make_sparse(rng, n, 129, 40, bits=5, bias=True),
+    "levels of four bits, a third stored": lambda rng, n: make_sparse(rng, n, 300, 100, bits=4, spread=20, bias=True),
     "untied": lambda rng, n: make_sparse(rng, n, 70, 9, bits=4, tied=False, scale=True),
     "sparse beyond lookup": lambda rng, n: make_sparse(rng, n, 5000, 2, bits=4),
     "floats": lambda rng, n: make_sparse(rng, n, 40, 7, tied=False),

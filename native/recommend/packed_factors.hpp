@@ -23,6 +23,12 @@ struct Quads {
     const float* step;         // [groups * 16]: distance of two levels
     const int32_t* level_sum;  // [groups * 16]: -128 times the sum of an item's levels
     const float* reach;        // [groups * 16]: half the sum of an item's magnitudes, and 1 % more
+    // Or null: all levels plus 8, [groups][factors / 8][16][4], up to whole blocks of factors: a byte has those of
+    // factors 8 v + j (low) and 8 v + 4 + j (high).
+    const char* nibbles;
+    // Or null: all levels, [items][stride] by item, up to a multiple of 64 factors.
+    const int8_t* levels;
+    size_t stride;
 };
 
 // Items have places: the order in which they are scored, most popular first, so that thresholds rise early.

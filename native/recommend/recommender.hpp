@@ -71,6 +71,7 @@ class Recommender {
     struct Memory;
     void pack_rows(const Description& d);
     void pack_quads(const Description& d);
+    void pack_nibbles(const Description& d, size_t steps);
     void pack_encoder(const Description& d);
     void pack_encoder_levels(const Description& d);
     void pack_encoder_dense(const Description& d);

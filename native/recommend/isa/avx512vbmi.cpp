@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 #include <limits>
 
@@ -101,11 +102,82 @@ float fill_table(const float* profile, uint32_t factors, char* table) {
     return largest / 126.9f;
 }
 
+// From levels of every factor where there are some: 512 of those are eight cache lines and no gathers.
 PRUNUS_INLINE float score_exactly(const PackedFactors& model, const float* profile, uint32_t place) {
     Vec::Reg sum = Vec::splat(0.0f);
+    if (model.quads.levels != nullptr) {
+        const int8_t* levels = model.quads.levels + static_cast<size_t>(model.item_at[place]) * model.quads.stride;
+        Vec::Reg odd = sum;
+        for (uint32_t i = 0; i < model.factors; i += 2 * Vec::lanes) {
+            const __m256i both = _mm256_load_si256(reinterpret_cast<const __m256i*>(levels + i));
+            const __m512i low = _mm512_cvtepi8_epi32(_mm256_castsi256_si128(both)),
+                          high = _mm512_cvtepi8_epi32(_mm256_extracti128_si256(both, 1));
+            sum = Vec::fma(_mm512_cvtepi32_ps(low), Vec::load(profile + i), sum);
+            odd = Vec::fma(_mm512_cvtepi32_ps(high), Vec::load(profile + i + Vec::lanes), odd);
+        }
+        return Vec::total(Vec::add(sum, odd)) * model.quads.step[place] + model.bias[place];
+    }
     for (uint32_t i = model.start[place]; i < model.start[place] + model.length[place]; i += Vec::lanes)
         sum = Vec::fma(Vec::load_any(model.value + i), Vec::gather(profile, model.factor + i), sum);
     return Vec::total(sum) + model.bias[place];
+}
+
+// From sums of levels times units of the profile: the upper bounds of a group's scores are written, the lower ones join
+// the maxima of a part.
+PRUNUS_INLINE void keep_bounds(const PackedFactors& model, User& user, uint32_t first, uint32_t part, float unit,
+                               __m512i sum) {
+    const Quads& quads = model.quads;
+    const Vec::Reg units = Vec::splat(unit), off = _mm512_mul_ps(Vec::load(quads.reach + first), units);
+    const Vec::Reg score = Vec::fma(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(Vec::load(quads.step + first), units),
+                                    Vec::load(model.bias + first));
+    _mm512_store_ps(user.scores + first, Vec::add(score, off));
+    const Vec::Reg before = Vec::load(user.maxima + part);
+    _mm512_store_ps(user.maxima + part,
+                    _mm512_mask_max_ps(before, user.allowed[first / group], _mm512_sub_ps(score, off), before));
+}
+
+// One user, and levels of four bits: all of them, zeros too, are multiplied. Where a third of the values are stored
+// that takes fewer bytes and instructions than looking the stored ones up, as nothing is shared with other users. Two
+// groups share the broadcasts of the profile.
+void bound_nibbles(const PackedFactors& model, User& user, float unit) {
+    const size_t width = (static_cast<size_t>(model.factors) + block - 1) / block * block;
+    char* profile = user.tables + width;  // behind the bytes with their offset of 128
+    __m512i total = _mm512_setzero_si512();
+    for (size_t i = 0; i < width; i += 64) {
+        const __m512i bytes = _mm512_xor_si512(_mm512_load_si512(user.tables + i), _mm512_set1_epi8(-128));
+        _mm512_store_si512(profile + i, bytes);
+        total = _mm512_dpbusd_epi32(total, _mm512_set1_epi8(8), bytes);
+    }
+    const __m512i offset = _mm512_set1_epi32(-_mm512_reduce_add_epi32(total)), nibble = _mm512_set1_epi8(15);
+    const auto four = [&](size_t at) {
+        int word;
+        std::memcpy(&word, profile + at, 4);
+        return _mm512_set1_epi32(word);
+    };
+    const uint32_t most = maxima_of(user.list.k) * group;
+    std::fill_n(user.maxima, most, -std::numeric_limits<float>::infinity());
+    uint32_t part = 0;
+    const auto next = [&] { part = part + group == most ? 0 : part + group; };
+    const size_t row = width / 8 * 64;  // bytes of a group
+    const char* levels = model.quads.nibbles;
+    for (uint32_t first = 0; first < model.items; first += 2 * group, levels += 2 * row) {
+        const bool two = first + group < model.items;
+        const char* other = two ? levels + row : levels;
+        __m512i low = offset, high = _mm512_setzero_si512(), other_low = offset, other_high = high;
+        for (size_t i = 0; i < width; i += 8) {
+            const __m512i lows = four(i), highs = four(i + 4);
+            const __m512i a = _mm512_load_si512(levels + i * 8), b = _mm512_load_si512(other + i * 8);
+            low = _mm512_dpbusd_epi32(low, _mm512_and_si512(a, nibble), lows);
+            high = _mm512_dpbusd_epi32(high, _mm512_and_si512(_mm512_srli_epi16(a, 4), nibble), highs);
+            other_low = _mm512_dpbusd_epi32(other_low, _mm512_and_si512(b, nibble), lows);
+            other_high = _mm512_dpbusd_epi32(other_high, _mm512_and_si512(_mm512_srli_epi16(b, 4), nibble), highs);
+        }
+        keep_bounds(model, user, first, part, unit, _mm512_add_epi32(low, high));
+        next();
+        if (!two) break;
+        keep_bounds(model, user, first + group, part, unit, _mm512_add_epi32(other_low, other_high));
+        next();
+    }
 }
 
 // Scores of profiles in bytes, off by at most `reach` units: the lists of lower bounds are filled, and upper bounds go
@@ -137,17 +209,7 @@ void bound_scores(const PackedFactors& model, User* const* user, const float* un
             }
         }
         PRUNUS_UNROLL
-        for (uint32_t u = 0; u < users; ++u) {
-            const Vec::Reg unit = Vec::splat(units[u]), off = _mm512_mul_ps(Vec::load(quads.reach + first), unit);
-            const Vec::Reg score =
-                Vec::fma(_mm512_cvtepi32_ps(sum[u]), _mm512_mul_ps(Vec::load(quads.step + first), unit),
-                         Vec::load(model.bias + first));
-            _mm512_store_ps(user[u]->scores + first, Vec::add(score, off));
-            float* best = user[u]->maxima + part;
-            const Vec::Reg before = Vec::load(best);
-            _mm512_store_ps(
-                best, _mm512_mask_max_ps(before, user[u]->allowed[first / group], _mm512_sub_ps(score, off), before));
-        }
+        for (uint32_t u = 0; u < users; ++u) keep_bounds(model, *user[u], first, part, units[u], sum[u]);
         part = part + group == most ? 0 : part + group;
     }
 }
@@ -170,8 +232,13 @@ void finish(const PackedFactors& model, User& user) {
         _mm512_storeu_si512(user.found + count, _mm512_maskz_compress_epi32(static_cast<__mmask16>(good), places));
         count += static_cast<uint32_t>(__builtin_popcount(good));
     }
+    const Quads& quads = model.quads;
     for (uint32_t i = 0; i < count; ++i) {
         const uint32_t place = static_cast<uint32_t>(user.found[i]);
+        if (quads.levels != nullptr && i + 3 < count)
+            for (size_t at = 0; at < quads.stride; at += 64)
+                __builtin_prefetch(quads.levels + static_cast<size_t>(model.item_at[user.found[i + 3]]) * quads.stride +
+                                   at);
         const float score = score_exactly(model, user.profile, place);
         if (score >= list.threshold) list.offer(score, model.item_at[place]);
     }
@@ -196,7 +263,10 @@ void best_quads(const PackedFactors& model, User* users, uint32_t count) noexcep
         bound_scores<4>(model, ready, units);
     } else {
         if (n >= 2) bound_scores<2>(model, ready, units);
-        if (n % 2 == 1) bound_scores<1>(model, ready + n - 1, units + n - 1);
+        if (n % 2 == 1 && model.quads.nibbles != nullptr)
+            bound_nibbles(model, *ready[n - 1], units[n - 1]);
+        else if (n % 2 == 1)
+            bound_scores<1>(model, ready + n - 1, units + n - 1);
     }
     for (uint32_t u = 0; u < n; ++u) finish(model, *ready[u]);
 }
