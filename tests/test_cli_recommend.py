@@ -75,6 +75,7 @@ def test_compress_gives_the_promised_keys(compressed: Compressed) -> None:
     assert "users" in again.out
     assert "quer" not in again.out
     assert "which bytes/item does not count" in again.out
+    assert "The teacher's own weights, cut to" in again.out
 
 
 @pytest.mark.parametrize(

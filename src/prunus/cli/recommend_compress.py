@@ -134,6 +134,11 @@ def show(values: Mapping[str, Any]) -> None:
         left=2,
         strong=[number for number, row in enumerate(values["rows"]) if row.get("chosen")],
     )
+    for point in values.get("curve", ()):
+        if point["times"] == 1:
+            talk.put(
+                f"The teacher's own weights, cut to {point['bytes_per_item']:.1f} bytes an item, have {point[metric]:.4f}."
+            )
     names_bytes = values["student"].get("id_map_bytes")
     if names_bytes:
         talk.put(f"{names_bytes:,} bytes of the file are the items' names, which bytes/item does not count.")

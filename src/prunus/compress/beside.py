@@ -49,8 +49,8 @@ def cut_lists(
         int32 [n_users, k], and the bytes an item; None where the budget does not buy one weight an item.
     """
     n_items = budget.n_items
-    # More weights than the budget buys even if an index took 4 bits only: the smallest of them go.
-    length = min(max(int(budget.bytes_per_item * 8 / (BITS + 4)), 1), n_items - 1)
+    # More weights than the budget buys, as an index takes more than a bit: the smallest of them go.
+    length = min(max(int(budget.bytes_per_item * 8 / (BITS + 1)), 1), n_items - 1)
     whole = quantise_model(cut(weights, length, popular_items(split.train)), BITS)
     assert isinstance(whole, SparseFactors)
     try:
