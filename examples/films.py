@@ -84,6 +84,7 @@ class Job:
     task: Task
     penalty: float
     epochs: int
+    decay: float
 
 
 def twin(n: int, seed: int = 0) -> pl.DataFrame:
@@ -179,12 +180,12 @@ def narrow(n_inputs: int, target: int, seed: int) -> nn.Sequential:
     return next(small for small in nets if count_weights(small) <= target)
 
 
-def recipes(epochs: int) -> dict[str, Recipe]:
+def recipes(epochs: int, decay: float) -> dict[str, Recipe]:
     """Scale the paper's recipes to ``epochs`` passes: prunings in the first 60 %, so that each has as long after the last."""
     rounds = round(SPARSITY / LTH_SAD.prune_rate)
     every = max(epochs * 6 // 10 // rounds, 1)
     left = epochs - rounds * every
-    taught = {"batch": BATCH, "learning_rate": RATE, "width": 32, "weight_decay": DECAY}
+    taught = {"batch": BATCH, "learning_rate": RATE, "width": 32, "weight_decay": decay}
     pruned = taught | {"sparsity": SPARSITY, "prune_every": every}
     # The rate's steps fall after the last pruning, on a clock that runs on or starts again with the weights.
     through = {"milestones": (epochs - left // 2, epochs - left // 4), "epochs": epochs}
@@ -246,23 +247,17 @@ def judge(job: Job, name: str, module: nn.Module, cost: dict[str, float | None],
 def run_job(job: Job, folder: Path, *, alone: bool) -> list[dict[str, Any]]:
     """Train and judge every model of one group with one seed."""
     torch.set_num_threads(1)
-    task, meter, plan = job.task, Meter(alone=alone), recipes(job.epochs)
+    task, meter, plan = job.task, Meter(alone=alone), recipes(job.epochs, job.decay)
     n_inputs = task.X.shape[1]
     x, y = torch.from_numpy(task.X), torch.from_numpy((task.y - task.y.mean()) / task.y.std())
     records = []
 
+    def squares(output: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        return mse_loss(output[:, 0], wanted)
+
     def add(name: str, student: nn.Module, teacher: nn.Module | None, recipe: str, **options: Any) -> nn.Module:  # noqa: ANN401
         with meter.running() as cost:
-            trained = prune_and_distil(
-                student,
-                teacher,
-                x,
-                y,
-                plan[recipe],
-                loss=lambda out, y: mse_loss(out[:, 0], y),
-                seed=job.seed,
-                **options,
-            )
+            trained = prune_and_distil(student, teacher, x, y, plan[recipe], loss=squares, seed=job.seed, **options)
         records.append(judge(job, name, copy.deepcopy(trained.module), cost, folder))
         return trained.module
 
@@ -359,6 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--part", choices=("test", "valid"), default="test", help="which films to judge on")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--decay", type=float, default=DECAY, help="weight decay of the nets")
     parser.add_argument("--jobs", type=int, default=1, help="processes; joules are told with one only")
     parser.add_argument("--groups", nargs="*", choices=GROUPS, default=GROUPS)
     parser.add_argument("--models", type=Path, help="folder to keep models and figures of each seed in")
@@ -375,7 +371,9 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
         fits = [(p, Ridge(p).fit(task.X, task.y).predict(task.held)) for p in PENALTIES]
         return float(min(fits, key=lambda fit: float(((fit[1] - task.held_y) ** 2).mean()))[0])
 
-    jobs = [Job(g, s, task, penalty(before[g]), epochs) for s in range(seeds) for g, task in tasks.items()]
+    jobs = [
+        Job(g, s, task, penalty(before[g]), epochs, options.decay) for s in range(seeds) for g, task in tasks.items()
+    ]
     print(f"{'the table given' if options.films else 'a generated twin'}: {len(jobs[0].task.y)} films to learn from, "
           f"{len(jobs[0].task.held_y)} to judge on")  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
