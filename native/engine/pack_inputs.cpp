@@ -36,7 +36,8 @@ void Network::pack_inputs(const Description& d, std::vector<uint32_t>& position)
         feature_of_place_.push_back(static_cast<uint32_t>(d.feature[s]));
         const bool is_log = d.kind[s] == static_cast<uint8_t>(Kind::log);
         const float center = is_log ? -d.center[s] * d.scale[s] : d.center[s];
-        slots_.push_back({raw_row[s], center, d.scale[s], d.lower[s], d.upper[s], d.fill[s]});
+        const float scale = is_log ? static_cast<float>(d.scale[s] * log_unit) : d.scale[s];
+        slots_.push_back({raw_row[s], center, scale, d.lower[s], d.upper[s], d.fill[s]});
     }
     pack_chunks(run, order);
     pack_lines(d.features);

@@ -14,8 +14,11 @@ enum class Activation : uint32_t { identity = 0, relu = 1, relu6 = 2, sigmoid = 
 
 constexpr uint32_t kind_count = 4;
 
+// What kernels count logarithms in: powers of two are then the bits of a float's exponent, as an integer.
+constexpr double log_unit = 0x1p-23 * 0.6931471805599453;
+
 // One input slot: z = clamp((x - center) * scale, lower, upper), fill where x is NaN. For a logarithm `center` holds
-// -center * scale: z = clamp(log(x) * scale + center, lower, upper).
+// -center * scale: z = clamp(log(x) * scale + center, lower, upper); and `scale` counts in log_units.
 struct Slot {
     uint32_t row;  // of the transposed raw features of its chunk
     float center, scale, lower, upper, fill;

@@ -16,7 +16,6 @@ struct Vec {
     struct Split {
         Reg scale, exponent;
     };
-    static constexpr float exponent_to_log = 0x1p-23f * 0.693147180559945f;
     // 24 sums, 4 inputs, 1 weight: 29 of the 32 registers.
     static constexpr int dense_height(int vectors) { return vectors >= 3 ? 6 : 12; }
 

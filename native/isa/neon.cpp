@@ -94,7 +94,6 @@ struct Vec {
     struct Split {
         Reg scale, exponent;
     };
-    static constexpr float exponent_to_log = 0x1p-23f * 0.693147180559945f;
     // 12 or 16 sums: with 24 GCC 12 spills, since it loads all weights first.
     static constexpr int dense_height(int vectors) { return vectors >= 3 ? 4 : 12 / vectors; }
 

@@ -93,7 +93,6 @@ struct Vec {
     struct Split {
         Reg scale, exponent;
     };
-    static constexpr float exponent_to_log = 0x1p-23f * 0.693147180559945f;
     static constexpr int dense_height(int vectors) { return vectors >= 3 ? 3 : 12 / vectors; }
 
     static PRUNUS_INLINE Reg load(const float* p) { return *reinterpret_cast<const Memory*>(p); }

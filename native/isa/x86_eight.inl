@@ -10,7 +10,6 @@ struct Eight {
     struct Split {
         Reg scale, exponent;
     };
-    static constexpr float exponent_to_log = 0x1p-23f * 0.693147180559945f;
 #ifdef __AVX512VL__
     // 18 or more sums, 3 inputs, 1 weight, of the 32 registers that AVX-512 has for 256 bits too.
     static constexpr int dense_height(int vectors) { return vectors >= 3 ? 6 : 12; }

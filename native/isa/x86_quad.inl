@@ -10,7 +10,6 @@ struct Quad {
     struct Split {
         Reg scale, exponent;
     };
-    static constexpr float exponent_to_log = 0x1p-23f * 0.693147180559945f;
     static constexpr int dense_height(int) { return 12; }
 
     static PRUNUS_INLINE Reg load(const float* p) { return _mm_load_ps(p); }
