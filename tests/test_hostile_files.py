@@ -71,7 +71,7 @@ def test_forging_reaches_far():
     for part in (
         "checksum",
         "indptr",
-        "index",
+        "indices lie",
         "child",
         "unpacked",
         "id map",

@@ -540,8 +540,8 @@ def test_a_newer_format_says_what_to_do(tmp_path, content, reader, version, advi
 
 def test_an_unknown_kind_says_to_upgrade(tmp_path, content):
     """A kind of a later version is refused with that advice."""
-    with pytest.raises(ModelFileError, match=r"kind 'recommender'.*upgrade prunus"):
-        load_bytes(tmp_path / "m.prunus", forge(content, header={"kind": "recommender"}))
+    with pytest.raises(ModelFileError, match=r"kind 'stream'.*upgrade prunus"):
+        load_bytes(tmp_path / "m.prunus", forge(content, header={"kind": "stream"}))
 
 
 def test_scores_that_differ_are_told_apart(tmp_path, content):
