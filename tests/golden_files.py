@@ -20,6 +20,7 @@ from ensembles import ALL_MISSING, SHAPES, description, edge_rows, make_ensemble
 from int8_networks import dense_int8, exact_inputs, integer_layer, mixed_network, one_score_of, score_and_slack
 from prunus.engine import ensemble_reference, recommender_reference, reference
 from prunus.engine.network import Activation, BlockInt8, Dense, DenseInt8, InputStage, Network, SlotKind, Sparse
+from prunus.engine.recommender import SparseFactors, SparseRows
 from recommenders import make_histories, make_sparse
 
 TYPES = {"float32": "f", "float64": "d", "int32": "i", "int8": "b", "uint8": "B"}
@@ -345,10 +346,16 @@ RECOMMENDERS = {
 }
 
 
+def equal_rows(rng, n_items):
+    """Make items that all have the same row, and so the same score: lists are the lowest numbers."""
+    rows = SparseRows(2, np.arange(n_items + 1), np.zeros(n_items), np.ones(n_items))
+    return SparseFactors(rows, popular=rng.permutation(n_items))
+
+
 def recommenders():
     """Item factors of every kind, histories of 0 to 12 items, lists that end before and after the items do."""
-    for name, make in RECOMMENDERS.items():
-        for n_items, k in ((1, 3), (17, 7), (163, 20)):
+    for name, make in {**RECOMMENDERS, "equal": equal_rows}.items():
+        for n_items, k in ((1, 3), (17, 7), (163, 20) if name != "equal" else (400, 7)):
             rng = np.random.default_rng(n_items)
             model = make(rng, n_items)
             indptr, items = make_histories(rng, 40, n_items)
@@ -362,6 +369,9 @@ def recommenders():
                 arrays |= {prefix + "value": rows.value}
                 if rows.step is not None:
                     arrays[prefix + "step"] = np.array(np.broadcast_to(rows.step, n_items), np.float32)
+            ids, best = recommender_reference.top_k(scores, allowed, k)
+            if name == "equal":
+                arrays["ids"] = ids
             ones, zeros = np.ones(n_items, np.float32), np.zeros(n_items, np.float32)
             arrays |= {
                 "scale": ones if model.encode_scale is None else model.encode_scale,
@@ -371,7 +381,7 @@ def recommenders():
                 "user_items": items,
                 "score": scores,
                 "slack": near(scores, 1e-4).astype(np.float32),
-                "best": recommender_reference.top_k(scores, allowed, k)[1],
+                "best": best,
                 "batches": np.int32([1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33, 40]),
             }
             yield Case(f"{name}, {n_items} items", "recommender", arrays)

@@ -247,6 +247,7 @@ prunus::recommend::Rows rows_of(const Arrays& own, const std::string& prefix) {
 // Lists as the twin's: its scores in order, each item's own, no item twice or of the history, ties by number.
 void check_list(const Case& one, size_t user, size_t n, const int32_t* ids, const float* scores, Found& found) {
     const Arrays& own = one.own;
+    const bool exact = own.has("ids");
     const size_t items = static_cast<size_t>(own["size"].ints[0]), k = static_cast<size_t>(own["k"].ints[0]);
     const float *all = own["score"].floats.data() + user * items, *slack = own["slack"].floats.data() + user * items;
     const int32_t *first = own["user_items"].ints.data() + own["user_indptr"].ints[user],
@@ -257,6 +258,7 @@ void check_list(const Case& one, size_t user, size_t n, const int32_t* ids, cons
         const size_t item = static_cast<size_t>(ids[r]);
         if (none) continue;
         const bool good = ids[r] >= 0 && item < items && std::fabs(scores[r] - best) <= slack[item] &&
+                          (!exact || ids[r] == own["ids"].ints[user * k + r]) &&
                           std::fabs(scores[r] - all[item]) <= slack[item] && std::find(first, last, ids[r]) == last &&
                           (r == 0 || scores[r] < scores[r - 1] || (scores[r] == scores[r - 1] && ids[r] > ids[r - 1]));
         if (!good)
