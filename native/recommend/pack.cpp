@@ -217,7 +217,7 @@ void Recommender::pack_encoder_levels(const Description& d) {
 }
 
 // Where all items have one step, their levels are whole numbers of it, and added as such, 32 in an instruction. A
-// factor takes 0.1 cycles of a row so, a stored value 2.5 where they are added one by one (Zen 4).
+// factor takes 0.06 cycles of a row so, a stored value 2.5 where they are added one by one (Zen 4).
 void Recommender::pack_encoder_dense(const Description& d) {
     for (uint32_t item = 1; item < d.items; ++item)
         if (encode_step_[item] != encode_step_[0]) return;
