@@ -8,13 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cli_tools import Done, run, write_parquet
+from interactions_world import make_interactions
 
 pytest.importorskip("typer", reason="typer is not installed (extra 'cli')")
 pytest.importorskip("lightgbm", reason="lightgbm is not installed (extra 'train')")
 pytest.importorskip("torch", reason="torch is not installed (extra 'train')")
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
 
 pytest_plugins = ("cli_fixtures",)
 
@@ -28,6 +33,7 @@ QUICK = {
     ("rank", "compress"): ["--effort", "quick", "--epochs", "1", "--budget", "30KB"],
     ("rank", "calibrate"): ["--seconds", "1"],
     ("bench",): ["--seconds", "0.2"],
+    ("recommend", "compress"): ["--factors", "48", "--epochs", "4", "--l2", "20", "-k", "5"],
 }
 """What is added to a documented command, so that it ends soon; an option given twice counts as given last."""
 
@@ -61,13 +67,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Path
     monkeypatch.setattr("prunus.bench.run.ROUNDS", 1)
     for seed, (name, n) in enumerate({"train": 60, "valid": 30, "test": 60}.items()):
         write_parquet(tmp_path / f"{name}.parquet", generate_ranking(n, seed, docs_per_query=(5, 15)))
+    interactions = make_interactions(250, 80, n_each=12)
+    columns = {"user": np.repeat(np.arange(250), np.diff(interactions.indptr)), "item": interactions.items}
+    for name, more in {"ratings": {"rating": np.full(len(interactions.items), 5)}, "histories": {}}.items():
+        pq.write_table(pa.table(columns | more), tmp_path / f"{name}.parquet")
     return tmp_path
 
 
 def test_pages_have_commands() -> None:
     """The README shows each verb that its reader needs first."""
-    shown = {tuple(call[:2]) if call[0] == "rank" else (call[0],) for call in commands(ROOT / "README.md")}
+    shown = {
+        tuple(call[:2]) if call[0] in ("rank", "recommend") else (call[0],) for call in commands(ROOT / "README.md")
+    }
     assert {("rank", "teach"), ("rank", "compress"), ("score",), ("evaluate",), ("bench",), ("inspect",)} <= shown
+    assert {("recommend", "compress"), ("recommend", "evaluate")} <= shown
 
 
 @pytest.mark.long
