@@ -103,8 +103,6 @@ class Study:
         train, settings = self.split.train, replace(self.settings, seed=seed)
         limit = RowBudget(budget * train.n_items, train.n_items)
         lists = self.lists if distil else None
-        checkpoint = self.work / "student.pt"
-        checkpoint.unlink(missing_ok=True)
         if way == "dense":
             found = train_dense(train, lists, limit, bits=self.bits, settings=settings)
         else:

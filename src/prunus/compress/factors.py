@@ -32,7 +32,7 @@ OVER: Final = 1.03
 
 LONG: Final = 1 / 8
 """Rows that keep so much of their width start from a teacher's leading factors, to which all items contribute; shorter
-ones end better from factors that are drawn (nDCG@20 .1993 to .1959 at 14 of 512 values; docs/recommenders.md)."""
+ones end better from factors that are drawn (nDCG@20 .1993 to .1959 at 14 of 512 values; docs/distillation.md)."""
 
 
 @dataclass(frozen=True)
