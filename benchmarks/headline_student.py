@@ -10,6 +10,7 @@ the test documents are not read.
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def main() -> None:
     nothing = np.empty((0, FEATURES), np.float32), np.empty(0)
     lesson = prepare(inputs, fresh, teacher.score(fresh.X), valid, *nothing)
     sizes = [inputs.n_slots, *given.widths]
-    n_blocks = sum(a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True)) / BLOCK
+    n_blocks = sum(a * b for a, b in itertools.pairwise(sizes)) / BLOCK
     prices = Prices(0.0, 1e-3, 0.0, np.zeros(inputs.n_slots), 1.0)  # the target counts blocks
     trained = train_student(
         Architecture(given.kind, tuple(given.widths), given.density * n_blocks), lesson, inputs, schema, recipe,
