@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from dataclasses import asdict, dataclass
@@ -12,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prunus.distill.checkpoint import keep, kept
 from prunus.distill.lists import cosine_loss, head_loss, softmax_loss
-from prunus.engine.disk import write_atomically
-from prunus.errors import RecipeChangedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -278,10 +276,7 @@ class FactorLoop:
         )
 
     def _save(self) -> None:
-        if self.checkpoint is None:
-            return
         state = {
-            "fingerprint": self._fingerprint(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "pruner": None if self.pruner is None else self.pruner.state_dict(),
@@ -289,17 +284,12 @@ class FactorLoop:
             "epoch": self.epoch,
             "history": json.dumps(self.history),
         }
-        content = io.BytesIO()
-        torch.save(state, content)
-        write_atomically(self.checkpoint, content.getvalue())
+        keep(self.checkpoint, self._fingerprint(), state)
 
     def _resume(self) -> None:
-        if self.checkpoint is None or not self.checkpoint.exists():
+        state = kept(self.checkpoint, self._fingerprint())
+        if state is None:
             return
-        state = torch.load(self.checkpoint, weights_only=True)
-        if state["fingerprint"] != self._fingerprint():
-            msg = f"{self.checkpoint} was made with other settings or data; expected the same: use another directory, or delete it"
-            raise RecipeChangedError(msg)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.pruner is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import itertools
 import json
 import math
@@ -14,9 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prunus.distill.checkpoint import keep, kept
 from prunus.distill.losses import LossMix, pointwise_loss
-from prunus.engine.file import write_atomically
-from prunus.errors import RecipeChangedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -250,10 +248,7 @@ class Loop:
         )
 
     def _save(self) -> None:
-        if self.checkpoint is None:
-            return
         state = {
-            "fingerprint": self._fingerprint(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "averaged": self.averaged,
@@ -263,17 +258,12 @@ class Loop:
             "best": self.best,
             "best_state": self.best_state,
         }
-        content = io.BytesIO()
-        torch.save(state, content)
-        write_atomically(self.checkpoint, content.getvalue())
+        keep(self.checkpoint, self._fingerprint(), state)
 
     def _resume(self) -> None:
-        if self.checkpoint is None or not self.checkpoint.exists():
+        state = kept(self.checkpoint, self._fingerprint())
+        if state is None:
             return
-        state = torch.load(self.checkpoint, weights_only=True)
-        if state["fingerprint"] != self._fingerprint():
-            msg = f"{self.checkpoint} was made with other settings or data; expected the same: use another directory, or delete it"
-            raise RecipeChangedError(msg)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.averaged = state["averaged"]
