@@ -15,9 +15,8 @@ Every engine gets histories and gives the 20 best items that are not in them. Wh
     implicit known    the same for users whose factors were computed in training: no history is encoded
 
 The last takes less than any of the others are asked for; it is printed, and no goal is held against it. Quality stands
-in the last column: NDCG@20 of the lists over all test users, where --data has a test part. Times are
-CPU time of the process, all its threads: on a machine that others use, a call of milliseconds is often put aside, and
-one of microseconds seldom. Writes benchmarks/results/recommend-speed.json.
+in the last column: NDCG@20 of the lists over all test users, where --data has a test part. Writes
+benchmarks/results/recommend-speed.json.
 """
 
 from __future__ import annotations
@@ -191,9 +190,9 @@ def measure(engines: dict[str, Any], requests: list[Any], batch: int, seconds: f
             for _ in range(calls[names[place]]):
                 request = requests[at % len(requests)]
                 at += 1
-                began_ns = time.process_time_ns()
+                began_ns = time.perf_counter_ns()
                 find(request)
-                times.append(time.process_time_ns() - began_ns)
+                times.append(time.perf_counter_ns() - began_ns)
             slices[names[place]].append(times)
         number += 1
     rows = []
