@@ -90,9 +90,9 @@ def test_what_is_done_is_kept(world: World, uninterrupted: bytes, tmp_path: Path
     """Students that were trained before the stop are not trained again: their checkpoints stay as they are."""
     out = tmp_path / "out"
     _, said = stop(world, out, signal.SIGKILL, "train ", 0.0, nth=2)
-    kind = re.findall(r"train (\w+) ", said)[0]
-    before = {file.name: file.stat().st_mtime_ns for file in (out / "work").glob(f"{kind}*.pt")}
+    design = re.findall(r"train (\w+ \w+)", said)[0].replace(" ", "-")
+    before = {file: file.stat().st_mtime_ns for file in (out / "work").glob(f"{design}*.pt")}
     assert before
     assert finish(world, out) == uninterrupted
-    assert {file.name: file.stat().st_mtime_ns for file in (out / "work").glob(f"{kind}*.pt")} == before
+    assert {file: file.stat().st_mtime_ns for file in (out / "work").glob(f"{design}*.pt")} == before
     shutil.rmtree(out)

@@ -185,7 +185,7 @@ class TestCompress:
         monkeypatch.setattr("prunus.compress.measure.measured_us", measured)
         recipe = RECIPE.model_copy(update={"budget": "0.1us"})
         result = compress_ranker(teacher, train, valid, test, recipe=recipe, out=tmp_path)
-        costs = [row["cost"] for row in result.values["rows"] if row["role"] in {"sparse", "dense"}]
+        costs = [row["cost"] for row in result.values["rows"] if row["role"] in {"sparse", "dense", "int8", "block"}]
         assert len(costs) == 2
         assert all(0.06 < cost <= 0.105 for cost in costs)
         before = (tmp_path / "ranker.prunus").read_bytes()
