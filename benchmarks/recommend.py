@@ -142,7 +142,7 @@ def cut_rows(study: Study, budget: int, *, fitted: bool) -> dict[str, Any]:
     low, high = 1, 4 * budget
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if limit.holds(at(middle), {}) else (low, middle - 1)
+        low, high = (middle, high) if packed_bytes(at(middle)) <= limit.n_bytes else (low, middle - 1)
     return study.measured(at(low))
 
 
