@@ -42,7 +42,7 @@ def read_module(module: nn.Module) -> ForeignNet:
         raise ForeignModelError(msg)
     _refuse_other_weights(module)
     try:
-        with _judged(module):
+        with torch.no_grad(), evaluating(module):
             # A layer alone is wrapped, so that it is a layer here too and not the function that it calls.
             root = nn.Sequential(module) if _Tracer().is_leaf_module(module, "") else module
             graph = _Tracer().trace(root)
@@ -50,14 +50,14 @@ def read_module(module: nn.Module) -> ForeignNet:
         msg = f"torch.fx cannot trace {name} ({str(error)[:300]}); expected a forward without branches on data: export it to ONNX"
         raise ForeignModelError(msg) from error
     path = TorchPath(root, graph)
-    with _judged(module):
+    with torch.no_grad(), evaluating(module):
         path.follow()
     inputs, layers = path.chain.finish()
 
     def run(X: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
         device = next((x.device for x in (*module.parameters(), *module.buffers())), torch.device("cpu"))
         try:
-            with _judged(module):
+            with torch.no_grad(), evaluating(module):
                 scores = module(torch.from_numpy(np.ascontiguousarray(X, np.float32)).to(device))
         except Exception as error:
             msg = (
@@ -74,13 +74,15 @@ def read_module(module: nn.Module) -> ForeignNet:
 
 
 @contextlib.contextmanager
-def _judged(module: nn.Module) -> Iterator[None]:
-    """Put a module into eval mode without gradients for a while (a copy would fail: pruned weights are no leaves)."""
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module into eval mode for a while (a copy would fail: pruned weights are no leaves).
+
+    Each of its parts comes back in the mode that it had.
+    """
     modes = [(part, part.training) for part in module.modules()]
     try:
         module.eval()
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for part, training in modes:
             part.training = training

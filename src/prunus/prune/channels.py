@@ -7,7 +7,6 @@ of a skip connection) is worked out by the dependency graph of Torch-Pruning. Fo
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -17,10 +16,11 @@ from torch import Tensor, nn
 from prunus.distill.attention import layers_of
 from prunus.errors import ModuleError
 from prunus.extras import need
+from prunus.foreign.torch_module import evaluating
 from prunus.prune.lottery import weights_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 Among: TypeAlias = Literal["tensor", "global"]
 """Among which channels the smallest go: those of each layer, or all of them."""
@@ -104,18 +104,6 @@ def _shrink(small: nn.Module, example: Tensor, target: int, scope: Among, kept: 
 
 def _size(module: nn.Module) -> int:
     return sum(weight.numel() for weight in weights_of(module).values())
-
-
-@contextlib.contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module into eval mode for a while; each of its parts comes back in the mode that it had."""
-    modes = [(part, part.training) for part in module.modules()]
-    try:
-        module.eval()
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 def _shape(module: nn.Module, example: Tensor) -> Any:  # noqa: ANN401 - whatever the module gives

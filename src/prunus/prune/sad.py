@@ -36,7 +36,8 @@ from torch import Tensor, nn
 
 from prunus.distill.attention import AttentionDistillation, activations, soft_target_loss, watch
 from prunus.errors import ModuleError, TrainingError
-from prunus.prune.channels import count_weights, evaluating, remove_channels
+from prunus.foreign.torch_module import evaluating
+from prunus.prune.channels import count_weights, remove_channels
 from prunus.prune.lottery import Importance, Lottery, Reset, by_magnitude
 from prunus.prune.schedule import LinearSchedule
 
