@@ -121,6 +121,10 @@ class BudgetImpossibleError(BudgetError):
         self.nearest = nearest
 
 
+class CheckpointError(PrunusError, ValueError):
+    """A checkpoint is damaged, or belongs to another model or to other settings."""
+
+
 class CalibrationError(PrunusError):
     """A stored time model belongs to another CPU or another engine version."""
 
