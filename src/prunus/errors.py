@@ -133,10 +133,6 @@ class RecipeChangedError(PrunusError):
     """A run is resumed with inputs or settings other than those it was started with."""
 
 
-class CheckpointError(PrunusError, ValueError):
-    """A checkpoint is damaged, with no sound one before it, or does not belong to what is to go on from it."""
-
-
 class ServingError(PrunusError, ValueError):
     """A run has no model that serves, or none before it to go back to."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle  # noqa: S403 - for the name of an error
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
