@@ -55,6 +55,32 @@ def time_scorer(scorer: object, X: NDArray[np.float32], batch: int, seconds: flo
     return row["us_per_doc"], row["p99_us_per_doc"]
 
 
+def slices_in_turn(
+    scorers: Sequence[object], X: NDArray[np.float32], batch: int, rounds: int, slice_seconds: float = 0.03
+) -> list[list[list[int]]]:
+    """Time several scorers in turn, inside this process; the order is reversed every other round.
+
+    Args:
+        scorers: each with ``.score(X)``, or a function of X.
+        X: float32 [n_docs, n_features]; batches are cut from it in turn.
+        batch: documents of a call.
+        rounds: slices of each scorer.
+        slice_seconds: length of a slice.
+
+    Returns:
+        For each scorer and round the nanoseconds of its calls.
+    """
+    calls = [_callable(scorer) for scorer in scorers]
+    batches = batches_of(enough_rows(X, batch), batch)
+    slices: list[list[list[int]]] = [[] for _ in calls]
+    first = [0] * len(calls)
+    for number in range(rounds):
+        for index in stats.order_of_round(number, len(calls)):
+            times, first[index] = timed_slice(calls[index], batches, slice_seconds, first[index])
+            slices[index].append(times)
+    return slices
+
+
 def compare_in_process(
     scorers: Sequence[object],
     X: NDArray[np.float32],
@@ -75,14 +101,7 @@ def compare_in_process(
         For each scorer, in the order given, ``us_per_doc``, ``p99_us_per_doc``, ``fastest_us_per_doc``, ``calls``,
         ``ratio`` (its time over the first scorer's, paired by round) and ``ratio_quartiles``.
     """
-    calls = [_callable(scorer) for scorer in scorers]
-    batches = batches_of(enough_rows(X, batch), batch)
-    slices: list[list[list[int]]] = [[] for _ in calls]
-    first = [0] * len(calls)
-    for number in range(rounds):
-        for index in stats.order_of_round(number, len(calls)):
-            times, first[index] = timed_slice(calls[index], batches, slice_seconds, first[index])
-            slices[index].append(times)
+    slices = slices_in_turn(scorers, X, batch, rounds, slice_seconds)
     return [{**stats.summary(own, batch), **stats.paired_ratio(own, slices[0])} for own in slices]
 
 
