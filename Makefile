@@ -1,7 +1,7 @@
 # make demo    the main job, end to end          make lint    ruff, mypy, clang-format
 # make test    the fast tests                    make long    the long tests
 # make bench   prunus against other scorers      make docs    the command's reference page
-# make bench-peers   once before it: environments of the rivals, models, compiled models (half an hour)
+# make bench-peers   once before it: environments of the rivals, models, students, compiled models (an hour)
 # make fuzz    the reader of model files
 #
 # Each makes .venv and installs what it needs; a second call finds it there. Variables, with what they stand for:
@@ -9,15 +9,19 @@
 #   TORCH=torch==2.13.0                another build of torch, with pip's own options; README.md: one without CUDA
 #   VENV=.venv-other                   another environment
 #   ARGS="-k engine"                   more options for what is run
-#   GLOBO=../shared/data/globo_ltr     the real set of `make bench`: a folder of train, valid and test.parquet
-#   STUDENTS="generated=a.prunus"      students of `make bench`, as SET=FILE; the first of a set is run by the rivals too
-#   PRUNUS_TREEPROTO=treeproto.cpp     in the environment: a rival that is one C++ file and not ours to ship
+#   GLOBO=globo_ltr                    the real set of `make bench`: a folder of train, valid and test.parquet; where
+#                                      unset, the one in PRUNUS_DATA or ../shared/data, if there is one
+#   STUDENTS="generated=a.prunus"      other students of `make bench`, as SET=FILE; the first of a set is run by the rivals too
+#   PRUNUS_TREEPROTO=treeproto.cpp     a rival that is one C++ file and not ours to ship; where unset, that beside ../shared/data
 
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 ARGS   ?=
+GLOBO  ?= $(wildcard $(or $(PRUNUS_DATA),../shared/data)/globo_ltr)
+PRUNUS_TREEPROTO ?= $(wildcard ../shared/reference/prototypes/treeproto.cpp)
+export PRUNUS_TREEPROTO
 
 PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
 PINNED := $(PIP) install --quiet -c constraints.txt

@@ -1,13 +1,13 @@
 """The headline: a student, its teacher and every smaller forest, in every engine there is, in one interleaved run.
 
-    make bench-peers GLOBO=../shared/data/globo_ltr           # once: environments, models, compiled models
-    make bench GLOBO=../shared/data/globo_ltr STUDENTS="globo_ltr=a.prunus generated=b.prunus"
+    make bench-peers     # once: environments, models, students, compiled models
+    make bench
 
-or ``python benchmarks/headline.py --globo DIR --student SET=FILE ...``. The first student of a set is the one whose network the
-rivals run too, dense; more students of it are timed beside. Where a set has no student, the command that makes one is printed, and
-its forests are timed all the same. Quality stands in every row; the verdict is against the teacher, on the test queries.
+or ``python benchmarks/headline.py --globo DIR``. The first student of a set is the one whose network the rivals run too, dense; more
+students of it are timed beside. What is missing of models and students is made; ``--student SET=FILE`` names others. Where none can
+be made, the forests are timed all the same. Quality stands in every row; the verdict is against the teacher, on the test queries.
 
-Goals are printed beside what was measured, and nothing fails where one is missed. The JSON (benchmarks/results/headline-*.json)
+Goals are printed beside what was measured, and nothing fails where one is missed. The JSON (benchmarks/results/headline.json)
 holds rows, goals, each round's medians, versions, machine, commit and load.
 """
 
@@ -16,7 +16,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
+import shlex
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,9 +27,8 @@ from typing import TYPE_CHECKING, Any
 import headline_models
 import numpy as np
 from headline_goals import goals_of
-from headline_models import RankingSet, folder_of, say
+from headline_models import RankingSet, say
 
-from prunus import __version__
 from prunus.bench import machine, stats
 from prunus.bench.peers import PEERS
 from prunus.bench.run import Comparison, Contestant, compare, ready
@@ -51,8 +51,6 @@ NET_ENGINES = tuple(name for name, peer in PEERS.items() if peer.runs == "networ
 COMPILERS = ("lleaves", "tl2cgen", "tl2cgen-c")
 LIMITS = Path(__file__).with_name("headline_limits.py")
 SETS = ("globo_ltr", "generated")
-BUDGETS = {"globo_ltr": "0.06us", "generated": "0.2us"}
-"""What the command for a missing student asks for."""
 
 
 def contestants_of(found: RankingSet, students: Sequence[Path], folder: Path) -> Iterator[Contestant]:
@@ -181,10 +179,19 @@ def sets_of(given: argparse.Namespace) -> Iterator[RankingSet]:
         yield headline_models.generated()
 
 
-def students_of(name: str, given: Sequence[str]) -> list[Path]:
-    """Give the student files of one set: those named, else those kept beside its teacher as student*.prunus."""
-    named = [Path(value.partition("=")[2]) for value in given if value.partition("=")[0] == name]
-    return named or sorted(folder_of(name).glob("student*.prunus"))
+def students_of(found: RankingSet, given: Sequence[str]) -> list[Path]:
+    """Give the student files of one set: those named, else its own, which are made where they are not there yet."""
+    named = [Path(value.partition("=")[2]) for value in given if value.partition("=")[0] == found.name]
+    if named:
+        return named
+    for path, command in found.students.items():
+        if not path.exists():
+            say(f"{found.name}: training {path}")
+            try:
+                subprocess.run([sys.executable, *command], check=True)
+            except subprocess.CalledProcessError as error:
+                say(f"{found.name}: left out: {path}: exit {error.returncode} of: python {shlex.join(command)}")
+    return [path for path in found.students if path.exists()]
 
 
 def main() -> None:
@@ -201,20 +208,13 @@ def main() -> None:
     load_before = os.getloadavg()
     values: dict[str, Any] = {"machine": machine.describe(), "load_before": load_before, "sets": {}}
     for found in sets_of(given):
-        students = students_of(found.name, given.student)
-        if not students:
-            command = found.compress.replace("{budget}", BUDGETS[found.name])
-            say(
-                f"{found.name}: no student; make one with\n  {command}\nand name it: --student {found.name}=OUT/ranker.prunus"
-            )
-        values["sets"][found.name] = run_set(found, students, given)
+        values["sets"][found.name] = run_set(found, students_of(found, given.student), given)
         for name, why in values["sets"][found.name]["unavailable"].items():
             sys.stdout.write(f"not timed: {name}: {why}\n")
     values["load_after"] = os.getloadavg()
     if given.prepare:
         return
-    slug = re.sub(r"[^a-z0-9]+", "-", values["machine"]["cpu"].lower()).strip("-")
-    path = given.results or Path(__file__).parent / "results" / f"headline-{__version__}-{slug}.json"
+    path = given.results or Path(__file__).parent / "results" / "headline.json"
     write_atomically(path, (json.dumps(values, indent=1) + "\n").encode())
     sys.stdout.write(f"{values['machine']['cpu']}; one thread; {path}\n")
 

@@ -6,7 +6,8 @@ its teacher is 878 trees, and still gains from its last ones. What is kept, unde
 
     teacher.txt, forest-<n>.txt    LightGBM LambdaMART of up to 64 leaves, and its first n trees
     xgboost.ubj, catboost.cbm      as many trees by the other two libraries, trained on the same rows
-    train, valid, test.parquet     the generated set's rows, for ``prunus rank compress``
+    train, valid, test.parquet     the generated set's rows
+    student*/, student*.prunus     students of the teacher, each made by the command that stands beside it below
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +31,6 @@ from prunus.verdict import compare as verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -62,7 +63,7 @@ class RankingSet:
             the forest's favour).
         frontier: paths of smaller forests, which lose to the teacher.
         others: engine -> path of its own library's model.
-        compress: the command that makes a student.
+        students: path of a student -> arguments of Python that make it; the rivals run the first one's network.
     """
 
     name: str
@@ -72,7 +73,7 @@ class RankingSet:
     smallest: Path
     frontier: tuple[Path, ...]
     others: dict[str, Path]
-    compress: str
+    students: dict[Path, tuple[str, ...]]
 
     def quality(self, scores: NDArray[Any]) -> dict[str, Any]:
         """Judge scores of the test documents: nDCG@10, and the verdict against the teacher with its interval.
@@ -161,11 +162,14 @@ def globo(data: Path) -> RankingSet:
     def train() -> TreeTeacher:
         return train_lambdamart(*parts(), params={"num_threads": THREADS})
 
-    ignored = ",".join(NOT_FEATURES)
-    files = " ".join(f"--{part} {data}/{part}.parquet" for part in PARTS)
-    command = f"prunus rank compress {{teacher}} {files} --ignore {ignored} --user user_id --budget {{budget}} -o OUT"
-    test = read_ranking(data / "test.parquet", columns)
-    return _with_models("globo_ltr", test, train, parts, (40, 80), command)
+    folder = folder_of("globo_ltr")
+    command = (
+        "-m", "prunus.cli", "rank", "compress", str(folder / "teacher.txt"), "--ignore", ",".join(NOT_FEATURES),
+        "--user", "user_id", "--budget", "0.06us", "--effort", "quick", "-o", str(folder / "student"),
+        *(word for part in PARTS for word in (f"--{part}", str(data / f"{part}.parquet"))),
+    )  # fmt: skip
+    students = {folder / "student" / "ranker.prunus": command}
+    return _with_models("globo_ltr", read_ranking(data / "test.parquet", columns), train, parts, (40, 80), students)
 
 
 def generated() -> RankingSet:
@@ -189,9 +193,14 @@ def generated() -> RankingSet:
         # The best first trees of 1000 are more than 878: its validation nDCG still rises there.
         return train_lambdamart(*parts(), params=more, n_trees=1000, patience=1000).smaller(TREES)
 
-    named = " ".join(f"--{part} {path}" for part, path in files.items())
-    command = f"prunus rank compress {{teacher}} {named} --user user --budget {{budget}} -o OUT"
-    return _with_models("generated", read_ranking(files["test"], columns), train, parts, (100, 300, 500), command)
+    # Students of its own training documents would learn their noise: headline_student.py says more.
+    script = str(Path(__file__).with_name("headline_student.py"))
+    students = {
+        path: (script, "--kind", kind, "-o", str(path))
+        for kind in ("block", "int8")
+        for path in (folder / f"student-{kind}.prunus",)
+    }
+    return _with_models("generated", read_ranking(files["test"], columns), train, parts, (100, 300, 500), students)
 
 
 def _with_models(
@@ -200,7 +209,7 @@ def _with_models(
     train: Callable[[], TreeTeacher],
     parts: Callable[[], tuple[RankingData, RankingData]],
     frontier: tuple[int, ...],
-    command: str,
+    students: dict[Path, tuple[str, ...]],
 ) -> RankingSet:
     folder = folder_of(name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -231,7 +240,7 @@ def _with_models(
         folder / f"forest-{n_smallest}.txt",
         tuple(folder / f"forest-{n}.txt" for n in frontier if n < n_smallest),
         others,
-        command.replace("{teacher}", str(path)),
+        students,
     )
 
 

@@ -147,12 +147,11 @@ def test_a_set_lists_every_model_with_its_quality(monkeypatch: pytest.MonkeyPatc
         return train_lambdamart(data, data, n_trees=12, patience=12, params={"min_data_in_leaf": 5, "num_leaves": 8})
 
     def make() -> models.RankingSet:
-        return models._with_models("small", data, train, lambda: (data, data), (1, 2), "prunus rank compress {teacher}")
+        return models._with_models("small", data, train, lambda: (data, data), (1, 2), {})
 
     found = make()
     assert make().teacher == found.teacher
     assert asked == [1]  # the second time it is found
-    assert str(found.teacher) in found.compress
     listed = list(headline.contestants_of(found, [], tmp_path))
     labels = [contestant.label for contestant in listed]
     assert len(set(labels)) == len(labels)
@@ -173,9 +172,27 @@ def test_scores_that_are_kept_are_of_this_model_and_these_rows(tmp_path: Path) -
     data = generate_ranking(30, 1, n_features=16, missing=0.0)
     teacher = train_lambdamart(data, data, n_trees=6, patience=6, params={"min_data_in_leaf": 5})
     path = tmp_path / "teacher.txt"
-    found = models.RankingSet("x", tmp_path, data, path, path, (), {}, "")
+    found = models.RankingSet("x", tmp_path, data, path, path, (), {}, {})
     teacher.save(path)
     first = found.scores_of(path)
     assert np.array_equal(first, teacher.score(data.X))
     teacher.smaller(1).save(path)
     assert not np.array_equal(found.scores_of(path), first)
+
+
+def test_students_are_named_found_or_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those named are taken; else the set's own, made once; one that cannot be made is left out, with its command."""
+    import headline
+    import headline_models as models
+
+    made, broken = tmp_path / "made.prunus", tmp_path / "broken.prunus"
+    write = "import sys; open(sys.argv[1], 'a').write('x')"
+    commands = {made: ("-c", write, str(made)), broken: ("-c", "raise SystemExit(3)")}
+    data = generate_ranking(3, 1, n_features=16)
+    found = models.RankingSet("x", tmp_path, data, made, made, (), {}, commands)
+    assert headline.students_of(found, ["y=a.prunus", "x=b.prunus"]) == [Path("b.prunus")]
+    assert not made.exists()
+    assert headline.students_of(found, []) == [made]
+    assert "exit 3 of: python -c 'raise SystemExit(3)'" in capsys.readouterr().err
+    assert headline.students_of(found, ["y=a.prunus"]) == [made]
+    assert made.read_text() == "x"
