@@ -190,7 +190,7 @@ def main() -> None:
             complete = False
             study.say(f"out of time at {budget:g} us; run again to go on")
         if rows:
-            budgets[f"{budget:g}"] = settings | study.compared(rows, given.rounds)
+            budgets[f"{budget:g}"] = settings | compared(study, rows, given.rounds)
             for kind, row in budgets[f"{budget:g}"]["kinds"].items():
                 spread = "" if row["spread"] is None else f" +-{row['spread']:.4f}"
                 study.say(f"{budget:g} us {kind:7s} {row['shape']:>12s} {row['test']:.4f}{spread} {row['us']:.4f} us")
