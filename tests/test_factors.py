@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from prunus.data.interactions import Interactions  # noqa: E402
 from prunus.distill import factors as loop_module  # noqa: E402
-from prunus.distill.factors import FactorLoop, FactorSettings, teacher_lists  # noqa: E402
+from prunus.distill.factors import FactorLoop, FactorSettings, TeacherLists, teacher_lists  # noqa: E402
 from prunus.engine import recommender_reference as twin  # noqa: E402
 from prunus.engine.recommender import DenseFactors, SparseFactors  # noqa: E402
 from prunus.errors import RecipeChangedError, RecommenderError  # noqa: E402
@@ -256,24 +256,42 @@ class TestLoop:
         assert [len(users) for users in seen] == [64, 64]
         assert seen[0] != seen[1]
 
-    def test_sampled_columns_hold_the_heads(self) -> None:
-        """Of fewer columns than items, the heads of the batch are always there, seen by place, and the rest evenly."""
+    def test_sampled_columns_hold_histories_and_heads(self) -> None:
+        """Of fewer columns than items, the batch's own are always there, by place, and the rest evenly."""
         loop = trained(dataclasses.replace(SETTINGS, columns=36, among="catalogue"))
         assert loop.lists is not None
-        counts = np.zeros(N_ITEMS)
+        counts, data = np.zeros(N_ITEMS), histories()
         users = np.array([0, 5])
-        heads = np.unique(loop.lists.items[users])
+        items = np.concatenate([data.history(user) for user in users]).astype(np.int64)
+        own = np.union1d(loop.lists.items[users], items)
         for seed in range(200):
-            columns, place, expected = loop._columns(users, np.random.default_rng(seed))
+            columns, place, expected = loop._columns(users, items, np.random.default_rng(seed))
             assert columns is not None
             assert expected is not None
-            assert (place[heads] >= 0).all()
+            assert (place[own] >= 0).all()
             np.testing.assert_array_equal(np.flatnonzero(place >= 0), columns.numpy())
-            assert (expected[place[heads]] == 1).all()
+            assert (expected[place[own]] == 1).all()
             counts[columns.numpy()] += 1 / expected.numpy()
         assert counts.mean() == pytest.approx(200)
         assert (np.abs(counts - 200) < 60).all()
         assert np.isfinite(loop.run().weight.detach().numpy()).all()
+
+    def test_a_sample_stands_for_the_catalogue(self) -> None:
+        """The loss of drawn columns is on average about that of all, and moves the rows of these columns alone."""
+        loop, users = trained(), np.array([0, 5])
+        assert loop.lists is not None
+        loop.lists = TeacherLists(loop.lists.items[:, :2], loop.lists.scores[:, :2])
+        rng = np.random.default_rng(0)
+        whole = float(loop._loss(users, rng).detach())
+        loop.settings = dataclasses.replace(loop.settings, columns=30)
+        drawn = [loop._loss(users, rng) for _ in range(200)]
+        found = np.array([float(loss.detach()) for loss in drawn])
+        assert found.std() > 0
+        assert found.mean() == pytest.approx(whole, abs=4 * found.std() / np.sqrt(len(found)) + 0.1 * found.var())
+        drawn[0].backward()
+        weight = loop.model.weight.grad
+        assert weight is not None
+        assert 25 <= int((weight != 0).any(1).sum()) <= 30
 
     def test_without_a_teacher(self) -> None:
         """Without lists the histories alone teach: items of one taste come to lie near each other."""

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from prunus.teacher.item_scores import ItemScorer
 
 
+DRAWN = 0.25
+"""Share of a step's items that is drawn at least: the fewer there are, the more of the others each stands for."""
+
+
 @dataclass(frozen=True)
 class TeacherLists:
     """The head of a teacher's list for each user of a training set.
@@ -77,8 +81,8 @@ class FactorSettings:
             or all unseen items (:func:`~prunus.distill.lists.head_loss`).
         temperature: of the softmax over the teacher's scores, in standard deviations of the scores of a list.
         round_from: share of the steps after which factors stand on levels; 1 for never.
-        columns: items that a batch is scored on: the heads of its lists, and others drawn evenly up to so many; 0 for
-            the whole catalogue.
+        columns: items that a step computes with: the batch's histories and the heads of its lists, and others drawn
+            evenly up to so many, but no fewer than :data:`DRAWN` of so many; 0 for the whole catalogue.
         seed: of the order of users and of drawn items.
     """
 
@@ -215,47 +219,57 @@ class FactorLoop:
         sizes = self.indptr[users + 1] - self.indptr[users]
         indptr = np.concatenate([[0], np.cumsum(sizes)])
         items = self.items[np.arange(indptr[-1]) + np.repeat(self.indptr[users] - indptr[:-1], sizes)]
-        user = torch.from_numpy(np.repeat(np.arange(len(users)), sizes))
-        starts, flat = torch.from_numpy(indptr), torch.from_numpy(items)
-        rows = model.rows()
+        columns, place, expected = self._columns(users, items, rng)
+        starts, flat = torch.from_numpy(indptr), torch.from_numpy(place[items])
+        rows = model.rows(columns)
         profiles = model.profiles(rows, starts, flat)
-        columns, place, expected = self._columns(users, rng)
-        scores = profiles @ (rows if columns is None else rows[columns]).T
+        scores = profiles @ rows.T
         loss = torch.zeros(())
         if settings.data:
-            whole = scores.square().sum(1) if columns is None else (profiles @ (rows.T @ rows) * profiles).sum(1)
+            squares = scores.square()
+            whole = squares.sum(1) if expected is None else squares @ (1.0 / expected)
             loss = settings.data * _own_loss(model, rows, profiles, whole, starts, flat)
         if settings.teacher and self.lists is not None:
-            sharp = scores * model.log_sharpness.exp()
+            sharpness = model.log_sharpness.exp()
             head = torch.from_numpy(place[self.lists.items[users]])
             teacher = torch.from_numpy(self.lists.scores[users])
             if settings.among == "head":
                 gone = torch.isneginf(teacher)
-                of_teacher = softmax_loss(sharp.gather(1, head), teacher, gone, temperature=self.temperature)
+                of_teacher = softmax_loss(
+                    scores.gather(1, head) * sharpness, teacher, gone, temperature=self.temperature
+                )
             else:
-                at = torch.from_numpy(place[items])
                 seen = torch.zeros(scores.shape, dtype=torch.bool)
-                seen[user[at >= 0], at[at >= 0]] = True
-                of_teacher = head_loss(sharp, head, teacher, seen, temperature=self.temperature, expected=expected)
+                seen[torch.from_numpy(np.repeat(np.arange(len(users)), sizes)), flat] = True
+                of_teacher = head_loss(
+                    scores * sharpness, head, teacher, seen, temperature=self.temperature, expected=expected
+                )
             loss = loss + settings.teacher * of_teacher
         return loss
 
     def _columns(
-        self, users: NDArray[np.int64], rng: np.random.Generator
+        self, users: NDArray[np.int64], items: NDArray[np.int64], rng: np.random.Generator
     ) -> tuple[Tensor | None, NDArray[np.int64], Tensor | None]:
-        """Choose the items of this batch's softmaxes.
+        """Choose the items that a step computes with.
+
+        Args:
+            users: of the batch.
+            items: of their histories.
+            rng: of the draw.
 
         Returns:
             Items, rising (None for all); for each item of the catalogue, its place among them or -1; and how often each
             of them is expected there (None where all are).
         """
         n_items, wanted = self.model.n_items, self.settings.columns
-        if self.lists is None or not 0 < wanted < n_items:
+        if not 0 < wanted < n_items:
             return None, np.arange(n_items), None
         chosen = np.zeros(n_items, np.bool_)
-        chosen[self.lists.items[users]] = True
+        chosen[items] = True
+        if self.lists is not None:
+            chosen[self.lists.items[users]] = True
         rest = np.flatnonzero(~chosen)
-        n_drawn = min(max(wanted - int(chosen.sum()), 1), len(rest))
+        n_drawn = min(max(wanted - int(chosen.sum()), math.ceil(DRAWN * wanted)), len(rest))
         expected = np.where(chosen, 1.0, n_drawn / max(len(rest), 1)).astype(np.float32)
         chosen[rng.choice(rest, n_drawn, replace=False)] = True
         columns = np.flatnonzero(chosen)

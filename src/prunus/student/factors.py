@@ -106,13 +106,20 @@ class Factors(nn.Module):
         """Width of a row."""
         return self.weight.shape[1]
 
-    def rows(self) -> Tensor:
-        """The factors d as they score now: float32 [n_items, n_factors]."""
-        rows = self._smooth()
+    def rows(self, items: Tensor | None = None) -> Tensor:
+        """The factors d as they score now: float32 [n_items, n_factors].
+
+        Args:
+            items: int64, items whose rows are wanted, in this order; None for the whole catalogue.
+        """
+        rows = self._smooth(items)
         return _Levels.apply(rows, self.step, self.most) if self.step > 0 else rows  # type: ignore[no-untyped-call]
 
-    def _smooth(self) -> Tensor:
-        return _Rows.apply(self.weight, self.mask, self.log_length)  # type: ignore[no-untyped-call, no-any-return]
+    def _smooth(self, items: Tensor | None = None) -> Tensor:
+        parts = (self.weight, self.mask, self.log_length)
+        if items is not None:
+            parts = tuple(part.index_select(0, items) for part in parts)  # type: ignore[assignment]
+        return _Rows.apply(*parts)  # type: ignore[no-untyped-call, no-any-return]
 
     @torch.no_grad()
     def start_from(self, rows: NDArray[np.float32]) -> None:
