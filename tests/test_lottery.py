@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from prunus.errors import ModelFileError  # noqa: E402
+from prunus.errors import ModelFileError, TrainingError  # noqa: E402
 from prunus.prune.lottery import Lottery, Ticket, at_random, choose, density, rest_of, weights_of  # noqa: E402
 from prunus.prune.schedule import CubicSchedule, ExponentialSchedule, LinearSchedule  # noqa: E402
 
@@ -76,6 +76,16 @@ class TestChoose:
         """A share lies in (0, 1]."""
         with pytest.raises(ValueError, match="expected one in"):
             choose(tensors(), share, "row")
+
+    @pytest.mark.parametrize("scope", SCOPES)
+    def test_refuses_weights_that_ran_away(self, scope: str) -> None:
+        """NaN is larger than nothing: a row with one would lose all it has. The tensor is named and no mask changes."""
+        weights = tensors()
+        lottery = Lottery(weights, ExponentialSchedule(0, 1, 1), 0.5, scope=scope)  # type: ignore[arg-type]
+        weights["b"][2, 1, 0, 0] = torch.nan
+        with pytest.raises(TrainingError, match=r"NaN among the scores of b; expected numbers"):
+            lottery.after_step(0)
+        assert density(lottery.masks) == 1
 
 
 class TestSchedule:

@@ -17,7 +17,7 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
 from prunus.engine.disk import write_atomically
-from prunus.errors import ModelFileError
+from prunus.errors import ModelFileError, TrainingError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,10 +156,18 @@ def choose(scores: Mapping[str, Tensor], share: float, scope: Scope) -> dict[str
 
     Raises:
         ValueError: ``share`` is none.
+        TrainingError: a score is NaN.
     """
     if not 0 < share <= 1:
         msg = f"got a share of {share} to keep; expected one in (0, 1]"
         raise ValueError(msg)
+    lost = sorted(name for name, score in scores.items() if bool(score.isnan().any()))
+    if lost:
+        msg = (
+            f"got NaN among the scores of {', '.join(lost)}; expected numbers to choose by: the training ran away before"
+            " the pruning: lower the learning rate, or look for NaN in what it learns from"
+        )
+        raise TrainingError(msg)
     rows = {name: score.reshape(score.shape[0], -1) for name, score in scores.items()}
     if scope == "row":
         kept = {name: _best(row, share) for name, row in rows.items()}
