@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MOST_ITEMS = 8_000
 """Settings of a larger catalogue are chosen on its most popular items, so many: a fit takes time as the cube of them."""
+MOST_USERS = 20_000
+"""Users that settings are judged by; of more, a sample: ranking 8,000 items for all would take longer than the fit."""
 L2 = (30.0, 100.0, 300.0, 800.0, 2000.0)
 STEPS = (("growth", (0.0, 0.5)), ("long_histories", (0.0, 1.0)), ("popular_items", (0.0, 0.2)))
 START = EaseSettings(growth=0.25, long_histories=0.5, popular_items=0.1)
@@ -44,19 +46,21 @@ def choose_ease(
     Args:
         train: the training part; a tenth of each user's items is held out of it.
         k: places of the nDCG.
-        seed: of what is held out.
+        seed: of what is held out, and of the users that judge.
         tell: told of each trial.
 
     Returns:
         The trials, the best first; equal ones in the order tried.
     """
     split = splits.random_by_user(most_popular(train, MOST_ITEMS), 0.1, seed)
+    judged = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(split.test.lengths))[:MOST_USERS])
+    histories, test = split.histories.take_users(judged), split.test.take_users(judged)
     tried: dict[EaseSettings, Trial] = {}
 
     def value(settings: EaseSettings) -> float:
         if settings not in tried:
-            lists = topk.recommend(fit_ease(split.train, settings).scores, split.histories, k)
-            tried[settings] = Trial(settings, topk.ndcg(lists, split.test, k).mean)
+            lists = topk.recommend(fit_ease(split.train, settings).scores, histories, k)
+            tried[settings] = Trial(settings, topk.ndcg(lists, test, k).mean)
             if tell is not None:
                 tell(tried[settings])
         return tried[settings].value
