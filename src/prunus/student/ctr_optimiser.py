@@ -1,0 +1,147 @@
+"""One step of learning for a click model: every dense weight, and of the embeddings the rows that the batch touched."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prunus.student.ctr import ClickNet
+
+Rule = Literal["adam", "adagrad"]
+"""How a step follows from gradients: Kingma and Ba 2015 (arXiv 1412.6980), or Duchi et al. 2011."""
+
+BETAS = (0.9, 0.999)
+EPSILON = {"adam": 1e-8, "adagrad": 1e-10}
+"""Added to the root of the second moment; torch's defaults."""
+
+
+class _RowUpdate:
+    """Adam or Adagrad of the rows that have a gradient; all others, and their moments, stay as they are.
+
+    A row's bias correction goes by its own number of steps, so that an id seen for the first time late in the stream
+    moves as one seen early did.
+    """
+
+    def __init__(self, table: Tensor, rule: Rule, rate: float) -> None:
+        self.table, self.rule, self.rate = table, rule, rate
+        names = ("mean", "square") if rule == "adam" else ("square",)
+        self.moments = {name: torch.zeros_like(table) for name in names}
+        self.steps = torch.zeros(len(table), 1) if rule == "adam" else None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        if self.table.grad is None:
+            return
+        gradient = self.table.grad.coalesce()
+        rows, g = gradient.indices()[0], gradient.values()
+        square = self.moments["square"].index_select(0, rows)
+        if self.steps is None:
+            square.addcmul_(g, g)
+            change = g / square.sqrt().add_(EPSILON["adagrad"])
+        else:
+            steps = self.steps.index_select(0, rows).add_(1)
+            self.steps.index_copy_(0, rows, steps)
+            mean = self.moments["mean"].index_select(0, rows).lerp_(g, 1 - BETAS[0])
+            self.moments["mean"].index_copy_(0, rows, mean)
+            square.lerp_(g * g, 1 - BETAS[1])
+            unbiased = square / (1 - BETAS[1] ** steps)
+            change = (mean / (1 - BETAS[0] ** steps)).div_(unbiased.sqrt_().add_(EPSILON["adam"]))
+        self.moments["square"].index_copy_(0, rows, square)
+        # index_add_ takes three times as long: it adds row by row.
+        self.table.index_copy_(0, rows, self.table.index_select(0, rows).add_(change, alpha=-self.rate))
+
+    def state(self) -> dict[str, Tensor]:
+        return self.moments if self.steps is None else {**self.moments, "steps": self.steps}
+
+
+class ClickOptimiser:
+    """Learns a click model by the gradients that stand in it.
+
+    Attributes:
+        learning_rate: of the dense weights; may be set between steps.
+        row_rate: of the embeddings; may be set between steps.
+    """
+
+    def __init__(
+        self,
+        net: ClickNet,
+        *,
+        rule: Rule = "adam",
+        learning_rate: float = 1e-3,
+        row_rate: float | None = None,
+        row_rule: Rule | None = None,
+        beside: Sequence[Tensor] = (),
+    ) -> None:
+        """Set up.
+
+        Args:
+            net: what to learn.
+            rule: of the dense weights.
+            learning_rate: of the dense weights.
+            row_rate: of the embeddings; default the same.
+            row_rule: of the embeddings; default the same.
+            beside: further dense parameters, such as those that choose a mask.
+        """
+        self.net = net
+        dense = [parameter for layer in net.linears for parameter in layer.parameters()] + list(beside)
+        if rule == "adam":
+            self._dense: torch.optim.Optimizer = torch.optim.Adam(dense, lr=learning_rate, betas=BETAS, fused=True)
+        else:
+            self._dense = torch.optim.Adagrad(dense, lr=learning_rate, fused=True)
+        self._rows = _RowUpdate(net.table, row_rule or rule, learning_rate if row_rate is None else row_rate)
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the dense weights."""
+        return float(self._dense.param_groups[0]["lr"])
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        self._dense.param_groups[0]["lr"] = rate
+
+    @property
+    def row_rate(self) -> float:
+        """Of the embeddings."""
+        return self._rows.rate
+
+    @row_rate.setter
+    def row_rate(self, rate: float) -> None:
+        self._rows.rate = rate
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        self._dense.zero_grad(set_to_none=True)
+        self.net.table.grad = None
+
+    def step(self) -> None:
+        """Take one step."""
+        self._dense.step()
+        self._rows.step()
+
+    def reset_rows(self, field: int, rows: Tensor) -> None:
+        """Forget the moments of rows that were given to new ids; see :meth:`ClickNet.reset_rows`.
+
+        Args:
+            field: id field.
+            rows: int64 [m], rows of its table.
+        """
+        for moment in self._rows.state().values():
+            moment[rows + self.net.first_row[field]] = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of all that a later step depends on, beside the net itself."""
+        state = {"dense": self._dense.state_dict(), "rows": self._rows.state(), "row_rate": self._rows.rate}
+        return copy.deepcopy(state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` returned."""
+        self._dense.load_state_dict(copy.deepcopy(state["dense"]))  # torch would share its tensors
+        for name, moment in self._rows.state().items():
+            moment.copy_(state["rows"][name])
+        self._rows.rate = state["row_rate"]
