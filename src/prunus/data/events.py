@@ -289,8 +289,11 @@ def combine_hashes(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def pack_times(columns: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Pack k columns of time into one number that orders as they do, lexicographically.
 
-    Each gets b = 64 // k bits (the first also what is left over), t = sum of v_i 2^(b (k - 1 - i)). So a difference of
-    two times is in units of the last column while the others are equal, and is larger than any such difference else.
+    Each gets b = 64 // k bits (the first also what is left over),
+
+        t = v_0 2^(b (k - 1)) + sum over i > 0 of (v_i + 2^(b-1)) 2^(b (k - 1 - i)).
+
+    So the difference of two times is in units of the last column while the others are equal.
 
     Args:
         columns: int64 [n] each, at least one.
@@ -306,7 +309,9 @@ def pack_times(columns: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64],
         width = bits if i else 64 - bits * (k - 1)
         if width < 64:
             fits &= (column >= -(1 << (width - 1))) & (column < 1 << (width - 1))
-        packed += np.where(fits, column, 0) << (bits * (k - 1 - i))
+        # All but the first are counted from their lowest value, or the sum of the lowest would fall below -2^63.
+        from_lowest = np.where(fits, column, 0) + (1 << (bits - 1) if i else 0)
+        packed += from_lowest << (bits * (k - 1 - i))
     return packed, fits
 
 
