@@ -45,6 +45,10 @@ class ExpressionError(DataError):
     """A --where or --label expression cannot be read or evaluated."""
 
 
+class EventError(DataError):
+    """An event of a stream cannot be used, and that was asked to be an error."""
+
+
 class SchemaError(DataError):
     """Features differ from those the model was made for (count, names or order)."""
 

@@ -25,7 +25,7 @@ class Table:
         name: what to call it in a message.
         schema: its pyarrow schema.
         n_rows: number of rows.
-        data: an Arrow table, or whatever hands out batches as a Parquet file does (``iter_batches``).
+        data: an Arrow table, or whatever hands out batches as a Parquet file does (``iter_batches``), from a row on.
     """
 
     name: str
@@ -38,20 +38,21 @@ class Table:
         """The columns."""
         return list(self.schema.names)
 
-    def batches(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def batches(self, names: Sequence[str], first_row: int = 0) -> Iterator[dict[str, Any]]:
         """Yield some columns, as pyarrow arrays, batch after batch.
 
         Args:
             names: the columns.
+            first_row: rows to pass over; whole row groups of a Parquet file are not even decoded.
 
         Raises:
             ParseError: a Parquet file is damaged.
         """
         pa = need("pyarrow", extra="io")
         if isinstance(self.data, pa.Table):
-            batches = self.data.select(list(names)).to_batches(max_chunksize=BATCH_ROWS)
+            batches = self.data.select(list(names)).slice(first_row).to_batches(max_chunksize=BATCH_ROWS)
         else:
-            batches = self.data.iter_batches(batch_size=BATCH_ROWS, columns=list(names))
+            batches = self.data.iter_batches(batch_size=BATCH_ROWS, columns=list(names), first_row=first_row)
         try:
             for batch in batches:
                 yield dict(zip(batch.schema.names, batch.columns, strict=True))
@@ -66,10 +67,18 @@ class _RowGroups:
 
     file: Any
 
-    def iter_batches(self, batch_size: int, columns: Sequence[str]) -> Iterator[Any]:
-        """Yield pyarrow record batches."""
+    def iter_batches(self, batch_size: int, columns: Sequence[str], first_row: int = 0) -> Iterator[Any]:
+        """Yield pyarrow record batches, from a row on."""
+        passed_over = first_row
         for group in range(self.file.num_row_groups):
-            yield from self.file.iter_batches(batch_size, row_groups=[group], columns=columns)
+            n_rows = self.file.metadata.row_group(group).num_rows
+            if passed_over >= n_rows:
+                passed_over -= n_rows
+                continue
+            for batch in self.file.iter_batches(batch_size, row_groups=[group], columns=columns):
+                if passed_over < batch.num_rows:
+                    yield batch.slice(passed_over)
+                passed_over = max(0, passed_over - batch.num_rows)
 
 
 def open_table(source: Any) -> Table:  # noqa: ANN401 - frames of three libraries

@@ -98,10 +98,10 @@ class _Batches:
     features: dict[str, int]
     others: dict[str, NDArray[Any]]
 
-    def iter_batches(self, batch_size: int, columns: Sequence[str]) -> Iterator[Any]:
-        """Yield pyarrow record batches."""
+    def iter_batches(self, batch_size: int, columns: Sequence[str], first_row: int = 0) -> Iterator[Any]:
+        """Yield pyarrow record batches, from a row on."""
         pa = need("pyarrow", extra="io")
-        for start in range(0, len(self.X), batch_size):
+        for start in range(first_row, len(self.X), batch_size):
             rows = slice(start, start + batch_size)
             arrays = [
                 pa.array(self.others[name][rows] if name in self.others else self.X[rows, self.features[name]].copy())

@@ -1,0 +1,118 @@
+"""What is no event, or no longer one: counted by name, and set aside in a file or refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from prunus.errors import DataError, EventError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Bad = Literal["set-aside", "refuse"]
+"""What becomes of a row that is no event: it is counted and set aside, or it ends the run with an error."""
+
+BAD_JSON = "bad_json"
+BAD_TYPE = "bad_type"
+BAD_TIME = "bad_time"
+BAD_LABEL = "bad_label"
+BAD_DENSE = "bad_dense"
+BAD_ID = "bad_id"
+BAD_FILE = "bad_file"
+REASONS: dict[str, str] = {
+    BAD_JSON: "not a JSON object; expected one a line",
+    BAD_TYPE: "of a type that cannot be used; expected numbers, and integers or strings as ids",
+    BAD_TIME: "without a time, or one that does not fit 64 bits; expected one in every event",
+    BAD_LABEL: "without a label, or one that is neither 0 nor 1; expected an expression such as clicks>0",
+    BAD_DENSE: "with an infinite dense value; expected finite float32 values, or none where missing",
+    BAD_ID: "with an id of more than 1,024 bytes; expected a name, not a document",
+    BAD_FILE: "a file that cannot be read, or that appeared before those already read; expected rising names",
+}
+"""Why a row is no event, for messages and docs."""
+
+
+class Rejects:
+    """Counts what is set aside, and keeps it in a file of one JSON object a line.
+
+    Args:
+        bad: whether a row that is no event is set aside, or refused with an error.
+        path: the file; None counts only.
+
+    Attributes:
+        counts: how many, by name, in the order of their first appearance.
+
+    Raises:
+        DataError: ``bad`` is unknown.
+    """
+
+    def __init__(self, bad: Bad = "refuse", path: Path | str | None = None) -> None:
+        if bad not in get_args(Bad):
+            msg = f"got bad={bad!r}; expected one of {', '.join(map(repr, get_args(Bad)))}"
+            raise DataError(msg)
+        self.bad = bad
+        self.path = None if path is None else Path(path)
+        self.counts: dict[str, int] = {}
+        self._length = 0 if self.path is None or not self.path.exists() else self.path.stat().st_size
+
+    def count(self, name: str, n: int = 1) -> None:
+        """Count without keeping."""
+        if n:
+            self.counts[name] = self.counts.get(name, 0) + n
+
+    def refuse(self, reason: str, where: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+        """Take a row that is no event.
+
+        Args:
+            reason: one of :data:`REASONS`.
+            where: its place in the source.
+            row: what it held.
+
+        Raises:
+            EventError: rows that are no events are refused.
+            OutputError: the file cannot be written.
+        """
+        if self.bad == "refuse":
+            place = ", ".join(f"{name} {value}" for name, value in where.items())
+            shown = json.dumps(row, default=str)
+            shown = shown if len(shown) <= 300 else shown[:300] + " ..."
+            msg = f"{place}: an event {REASONS[reason]}; got {shown}; set such events aside, or mend the source"
+            raise EventError(msg)
+        self.set_aside([{"reason": reason, **where, "row": row}])
+
+    def set_aside(self, records: list[dict[str, Any]]) -> None:
+        """Count records by their ``reason``, and write them to the file.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        for record in records:
+            self.count(record["reason"])
+        if self.path is None or not records:
+            return
+        text = "".join(json.dumps(record, default=str) + "\n" for record in records).encode("utf-8")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                file.write(text)
+        except OSError as error:
+            msg = f"{self.path}: cannot be written ({error.strerror}); expected room for events that are set aside"
+            raise OutputError(msg) from error
+        self._length += len(text)
+
+    def state(self) -> dict[str, Any]:
+        """Give what :meth:`load` reads."""
+        return {"counts": dict(self.counts), "length": self._length}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state: what was written to the file after it is cut off, as it will be written again.
+
+        Args:
+            state: what :meth:`state` gave.
+        """
+        self.counts = dict(state["counts"])
+        if self.path is not None and self.path.exists():
+            os.truncate(self.path, min(self.path.stat().st_size, state["length"]))
+            self._length = self.path.stat().st_size
