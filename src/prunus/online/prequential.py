@@ -6,7 +6,8 @@ With y the click (0 or 1), l a model's log-odds, s(l) = 1 / (1 + exp(-l)), and c
     NE = loss / entropy        calibration = sum of s(l) / sum of y        gap = 100 (NE_model / NE_dense - 1)
 
 c is the same for every model, so a gap depends on the losses alone. What is not defined is None: NE in a window with one
-class only, calibration without a click, all figures of a model that was not there for the whole window.
+class only, calibration without a click, all figures of a model that was not there for the whole window or ran away to
+numbers that are not finite.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ class Prequential:
         gap: dict[str, float | None] = {}
         for name, (n, clicks, loss, beside) in self._sums.items():
             spread = entropy(clicks / n) if n else 0.0
-            ne[name] = float(loss / n / spread) if spread else None
+            ne[name] = _finite(loss / n / spread) if spread else None
             if name != REFERENCE and REFERENCE in self.models:
                 gap[name] = gap_percent(loss, beside) if n else None
         counted = {name: int(sums[0]) for name, sums in self._sums.items()}
@@ -181,7 +182,7 @@ def gap_percent(loss: float | None, reference: float | None) -> float | None:
     """Say by how many percent a loss is above the reference's on the same events; None where either is not there."""
     if loss is None or reference is None or not reference > 0:
         return None
-    return float(100 * (loss / reference - 1))
+    return _finite(100 * (loss / reference - 1))
 
 
 def _figures(logits: NDArray[np.float32] | None, label: NDArray[np.float32], rate: float) -> dict[str, float | None]:
@@ -191,12 +192,16 @@ def _figures(logits: NDArray[np.float32] | None, label: NDArray[np.float32], rat
         return dict.fromkeys(("loss", "ne", "auc", "calibration"))
     loss = float(losses(logits, label).mean())
     spread = entropy(rate)
-    # A model that ran away has figures that are no numbers; they must not stop the loop.
-    usable = bool(np.isfinite(logits).all())
+    if not np.isfinite(logits).all():
+        return {"loss": loss, "ne": None, "auc": None, "calibration": None}
     predicted = 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))
     return {
         "loss": loss,
         "ne": loss / spread if spread else None,
-        "auc": float(roc_auc_score(label, logits)) if spread and usable else None,
+        "auc": float(roc_auc_score(label, logits)) if spread else None,
         "calibration": float(predicted.sum() / label.sum(dtype=np.float64)) if rate else None,
     }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

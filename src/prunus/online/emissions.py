@@ -1,0 +1,167 @@
+"""A sparse model comes off the learner: guarded, published, and scored with as whoever serves it scores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from prunus.errors import OutputError, PrunusError
+from prunus.online.prequential import losses
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from prunus.data.events import Events
+    from prunus.online.lines import Lines
+    from prunus.online.serving import Models
+
+
+class Scorer(Protocol):
+    """What :class:`prunus.engine.click.EventScorer` is to the loop."""
+
+    def score(self, ids: NDArray[np.uint64], dense: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give the log-odds of events, offsets left out: float32 [n]."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model file, whole or not at all."""
+
+
+class Emissions:
+    """Which model serves, and how the next one comes to.
+
+    A candidate is judged by the last window, by the worse of two mean losses: that of the learner's sparse model, which
+    predicted the window's events before it learned them, and that of the candidate itself, scored by the engine once
+    more. The first is what such a model is worth on events to come; the second tells of a candidate that is broken, and
+    alone would flatter it, as it has learned from these events. Where the loss is above that of the model that serves, or
+    no number, the candidate is not swapped in.
+
+    Args:
+        models: where they are published.
+        log: gets a line an emission.
+        say: is told in a sentence what went wrong.
+        read: makes a scorer of a model file, as :func:`prunus.load` does.
+
+    Attributes:
+        serving: number of the model that serves; None before the first.
+        n_emitted: emissions so far, those that were not swapped in among them.
+        n_swapped: those that were.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        log: Lines,
+        say: Callable[[str], None],
+        read: Callable[[Path], Any],
+    ) -> None:
+        self._models, self._log, self._say, self._read = models, log, say, read
+        self.serving: int | None = None
+        self.n_emitted = 0
+        self.n_swapped = 0
+        self._scorer: Scorer | None = None
+        # Of the checkpoint before: a loop that goes on from that one scores with this model again.
+        self._needed: int | None = None
+
+    def scores(self, events: Events) -> NDArray[np.float32] | None:
+        """Score events with the model that serves, which a rollback may just have changed; None before the first.
+
+        Args:
+            events: n of them.
+
+        Returns:
+            float32 [n], log-odds, offsets left out.
+        """
+        standing = self._models.standing_in(self.serving)
+        if standing != self.serving:
+            self._say(f"model {self.serving} was rolled back; model {standing} serves")
+            self._serve(standing)
+        return None if self._scorer is None else self._scorer.score(events.ids, events.dense)
+
+    def emit(
+        self,
+        make: Callable[[], Scorer],
+        *,
+        why: str,
+        seen: int,
+        window: Sequence[Events],
+        learned: float | None,
+        served: float | None,
+    ) -> bool:
+        """Make a model, judge it, and let it serve.
+
+        Args:
+            make: makes the candidate.
+            why: what it was made for.
+            seen: events of the stream so far.
+            window: the last window.
+            learned: mean loss of the learner's sparse model in it; None where that was not there for all of it.
+            served: that of the model that serves.
+
+        Returns:
+            Whether it serves.
+        """
+        self.n_emitted += 1
+        line: dict[str, Any] = {"number": self.n_emitted, "events": seen, "why": why}
+        try:
+            candidate = make()
+            loss = max(_mean_loss(candidate, window), -np.inf if learned is None else learned)
+            # Written so that a loss that is no number is refused.
+            good = bool(loss < np.inf) and (served is None or self._scorer is None or bool(loss <= served))
+            line |= {"loss": loss if np.isfinite(loss) else None, "served_loss": served, "swapped": good}
+            if good:
+                self._models.publish(self.n_emitted, candidate.save)
+                self._serve(self._models.standing_in(self.n_emitted))
+        except OutputError as error:
+            self._say(f"model {self.n_emitted} is not swapped in: {error}")
+            line |= {"swapped": False, "error": "cannot be written"}
+        except PrunusError as error:
+            self._say(f"model {self.n_emitted} is not swapped in: {error}")
+            line |= {"swapped": False, "error": str(error)}
+        self.n_swapped += line["swapped"]
+        self._log.append(line)
+        return bool(line["swapped"])
+
+    def state(self) -> dict[str, Any]:
+        """Give what a checkpoint needs."""
+        return {
+            "serving": self.serving,
+            "n_emitted": self.n_emitted,
+            "n_swapped": self.n_swapped,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state.
+
+        Raises:
+            ModelFileError: the model that served is no longer there.
+        """
+        self.n_emitted, self.n_swapped = state["n_emitted"], state["n_swapped"]
+        self._needed = state["serving"]
+        self._serve(state["serving"])
+
+    def forget(self, keep: int) -> None:
+        """Delete old models, now that a checkpoint is written.
+
+        Args:
+            keep: numbers below that of the oldest model which a checkpoint needs, that stay.
+        """
+        oldest = [number for number in (self._needed, self.serving) if number is not None]
+        if len(oldest) == 2:
+            self._models.forget(min(oldest) - keep + 1)
+        self._needed = self.serving
+
+    def _serve(self, number: int | None) -> None:
+        # What serves is what stands in the file, as for anyone who follows.
+        self._scorer = None if number is None else self._read(self._models.path(number))
+        self.serving = number
+
+
+def _mean_loss(scorer: Scorer, window: Sequence[Events]) -> float:
+    """Mean loss over events, in nats."""
+    total = sum(float(losses(scorer.score(part.ids, part.dense) + part.offset, part.label).sum()) for part in window)
+    return total / sum(map(len, window))

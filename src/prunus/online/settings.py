@@ -1,0 +1,46 @@
+"""The recipe of a stream: every choice of the loop, so that the same recipe on the same events repeats the run."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class StreamSettings(BaseModel):
+    """How a stream is tested, watched and emitted from. Unknown keys are refused.
+
+    How the models learn is the learner's affair, how events are ordered the source's.
+
+    Attributes:
+        batch: events that are predicted, then learned from, at once.
+        window: events of a window of the log, in whole batches; a sparse model is emitted at most once a window.
+        warm_up: events before the first emission, while the masks grow; no total counts them.
+        emit_every: windows from one emission to the next.
+        new_pattern_after: events after which a new pattern is chosen if none was before (the "r_max" of the reference).
+        capacity: ids of one field that can have an embedding of their own.
+        admit_after: times that an id is seen before it has one.
+        expire_after: events after which an id that was not seen any more loses it; None: when another needs it.
+        keep_models: models that were served and stay on disk, to roll back to.
+        loss_delta: of the watch of the master's loss, see :class:`prunus.online.drift.Drift`.
+        gap_allowance: of the watch of the gap, there too.
+        gap_threshold: of the watch of the gap, there too.
+        seed: everything random follows from it.
+        threads: of training; another number may round otherwise.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    batch: int = Field(default=512, ge=1)
+    # 40 batches: NE of a window is then known to about 1 %, a paired gap to about a tenth of that.
+    window: int = Field(default=20_480, ge=1)
+    warm_up: int = Field(default=102_400, ge=0)
+    emit_every: int = Field(default=1, ge=1)
+    new_pattern_after: int = Field(default=102_400, ge=1)
+    capacity: int = Field(default=100_000, ge=1)
+    admit_after: int = Field(default=2, ge=1)
+    expire_after: int | None = Field(default=None, ge=1)
+    keep_models: int = Field(default=10, ge=1)
+    loss_delta: float = Field(default=0.002, gt=0, lt=1)
+    gap_allowance: float = Field(default=0.15, ge=0)
+    gap_threshold: float = Field(default=25.0, gt=0)
+    seed: int = 0
+    threads: int = Field(default=1, ge=1)
