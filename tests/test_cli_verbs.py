@@ -25,6 +25,7 @@ VERBS = (
     "rank design",
     "recommend compress",
     "recommend evaluate",
+    "stream rollback",
     "score",
     "evaluate",
     "bench",
@@ -58,7 +59,7 @@ def test_the_table_of_verbs_is_whole() -> None:
     from prunus.cli.app import app
 
     top = typer.main.get_command(app)
-    groups = {"rank", "recommend"}
+    groups = {"rank", "recommend", "stream"}
     found = set(top.commands) - groups
     found |= {f"{group} {name}" for group in groups for name in top.commands[group].commands}
     assert found == set(VERBS)

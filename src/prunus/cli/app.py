@@ -21,6 +21,7 @@ from prunus.cli import (
     recommend_compress,
     recommend_evaluate,
     score,
+    stream_rollback,
 )
 
 ABOUT = """Turn a trained ranker into a small sparse model that ranks as well and scores many times faster on a CPU.
@@ -48,6 +49,12 @@ RECOMMEND = """Recommenders: users and the items that they took.
 
 Example:
   prunus recommend compress train.parquet --test test.parquet --budget 128B -o out
+"""
+
+STREAM = """Streams: time-ordered events, a model that learns from them for ever, and sparse models that come off it.
+
+Example:
+  prunus stream rollback out
 """
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -107,6 +114,13 @@ def make_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings=SETTINGS,
     )
+    stream = typer.Typer(
+        help=help_text(STREAM),
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings=SETTINGS,
+    )
     for group, name, function, short in (
         (top, "demo", demo.demo, "The whole job, with nothing given."),
         (rank, "teach", rank_teach.teach, "Train a LightGBM LambdaMART teacher."),
@@ -115,6 +129,7 @@ def make_app() -> typer.Typer:
         (rank, "design", rank_design.design, "Propose students that meet a budget."),
         (recommend, "compress", recommend_compress.compress, "Make a recommender of a few bytes an item."),
         (recommend, "evaluate", recommend_evaluate.evaluate, "Quality of its lists, and the test against another."),
+        (stream, "rollback", stream_rollback.rollback, "Let the model before serve again."),
         (top, "compile", compile.compile, "Take a trained model as it is."),
         (top, "score", score.score, "Documents in, scores out; histories in, lists out."),
         (top, "evaluate", evaluate.evaluate, "Quality, time, and the test against a teacher."),
@@ -133,6 +148,7 @@ def make_app() -> typer.Typer:
         add(function)
     top.add_typer(rank, name="rank", short_help="The stages for rankers: teach, compress, ...")
     top.add_typer(recommend, name="recommend", short_help="The stages for recommenders: compress, evaluate.")
+    top.add_typer(stream, name="stream", short_help="The stages for streams: rollback.")
     return top
 
 
