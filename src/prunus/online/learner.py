@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from prunus.prune.mask import Mask
+    from prunus.student.ctr import ClickNet
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,13 @@ class Learner(Protocol):
     def masks(self) -> list[Mask]:
         """Give the mask of each hidden layer, in the order of ``ClickNet.hidden``."""
 
-    def net(self) -> nn.Module:
+    def net(self) -> ClickNet:
         """Give the sparse model: a net whose hidden weights are zero where the mask is."""
 
-    def state(self) -> dict[str, Tensor]:
-        """Give everything that a checkpoint needs; the tensors are copies."""
+    def state(self) -> dict[str, Any]:
+        """Give everything that a checkpoint needs: plain values, tensors, and dicts and lists of them, all copies."""
 
-    def load(self, state: Mapping[str, Tensor]) -> None:
+    def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a state.
 
         Raises:

@@ -1,0 +1,173 @@
+"""Learners of sparse models: laws that all of them keep, and what each does on its own."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from prunus.errors import CheckpointError
+from prunus.online.dense_to_sparse.cotrain import Cotrained, CotrainSettings
+from prunus.online.dense_to_sparse.patterns import budget, by_layer, evenly, largest
+from prunus.online.dense_to_sparse.trainee import Rates, Trainee, log_loss
+from prunus.online.learner import Prepared
+from prunus.student.ctr import ClickNet, ClickShape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prunus.online.learner import Learner
+
+SHAPE = ClickShape(5, (7, 4), dim=3, top=(16, 12, 8))
+RATES = Rates(dense=5e-3, rows=1e-2, average=0.9)
+DENSITY = 0.25
+
+LEARNERS: dict[str, Callable[[], Learner]] = {
+    "co-trained": lambda: Cotrained(SHAPE, RATES, CotrainSettings(DENSITY, ramp=6, every=2), seed=3),
+}
+"""One of each kind, at the same budget."""
+
+
+def batches(n: int, size: int = 32, seed: int = 0) -> list[Prepared]:
+    """Draw a stream whose clicks depend on one input and one id; row 3 of the first id goes to a new id in batch 5."""
+    generator = torch.Generator().manual_seed(seed)
+    stream = []
+    for number in range(n):
+        z = torch.randn(size, SHAPE.n_dense, generator=generator)
+        columns = [torch.randint(0, rows, (size,), generator=generator) for rows in SHAPE.rows]
+        click = torch.sigmoid(2 * z[:, 0] + columns[0] - 3)
+        label = (torch.rand(size, generator=generator) < click).float()
+        fresh = (torch.tensor([3] if number == 5 else [], dtype=torch.int64), torch.tensor([], dtype=torch.int64))
+        stream.append(Prepared(z, torch.stack(columns, 1), label, torch.zeros(size), fresh))
+    return stream
+
+
+def follow(learner: Learner, stream: list[Prepared]) -> list[torch.Tensor]:
+    """Test, then train; give the sparse model's logits."""
+    logits = []
+    for batch in stream:
+        logits.append(learner.predict(batch).sparse.clone())
+        learner.learn(batch)
+    return logits
+
+
+@pytest.mark.parametrize("kind", LEARNERS)
+class TestLearners:
+    """Laws of every learner."""
+
+    def test_keeps_to_its_budget(self, kind: str) -> None:
+        """After the ramp the sparse model does no more operations than its share of the dense net's hidden layers."""
+        learner = LEARNERS[kind]()
+        follow(learner, batches(12))
+        dense = 2 * sum(a * b for a, b in SHAPE.matrices)
+        last = 2 * SHAPE.top[-1]
+        assert learner.flops_per_event.serve <= DENSITY * dense + last
+        assert learner.flops_per_event.train >= learner.flops_per_event.serve
+
+    def test_learns(self, kind: str) -> None:
+        """Its loss on a stream that can be learned falls below that of the share of clicks."""
+        learner, stream = LEARNERS[kind](), batches(160)
+        logits = follow(learner, stream)
+        loss = np.mean([float(log_loss(a, b)) for a, b in zip(logits[-40:], stream[-40:], strict=True)])
+        share = float(torch.stack([b.label for b in stream]).mean())
+        assert loss < 0.85 * -(share * np.log(share) + (1 - share) * np.log(1 - share))
+
+    def test_serves_what_it_predicts(self, kind: str) -> None:
+        """The net that it gives away scores as it does itself, and is zero where its masks are."""
+        learner, stream = LEARNERS[kind](), batches(13)
+        follow(learner, stream[:-1])
+        batch = stream[-1]
+        expected = learner.predict(batch).sparse
+        net = learner.net()
+        with torch.no_grad():
+            torch.testing.assert_close(net(batch.z, batch.rows), expected, rtol=1e-5, atol=1e-6)
+        for weight, mask in zip(net.hidden, learner.masks(), strict=True):
+            assert not weight.detach().numpy()[~mask.kept].any()
+        assert all(not parameter.requires_grad or parameter.grad is None for parameter in net.parameters())
+
+    def test_never_looks_ahead(self, kind: str) -> None:
+        """What it predicts does not depend on the labels of the batch."""
+        stream = batches(8)
+        flipped = [*stream[:-1], Prepared(stream[-1].z, stream[-1].rows, 1 - stream[-1].label, stream[-1].offset)]
+        ours, theirs = follow(LEARNERS[kind](), stream), follow(LEARNERS[kind](), flipped)
+        assert torch.equal(ours[-1], theirs[-1])
+
+    def test_goes_on_from_a_state(self, kind: str) -> None:
+        """A learner that loaded a state, and one that never stopped, end with the same bits."""
+        stream = batches(15)
+        whole, first, second = (LEARNERS[kind]() for _ in range(3))
+        expected = follow(whole, stream)
+        follow(first, stream[:7])
+        state = first.state()
+        kept = copy.deepcopy(state)
+        follow(first, stream[7:9])  # what a state holds does not change with the learner that gave it
+        assert str(kept) == str(state)
+        second.load(state)
+        found = follow(second, stream[7:])
+        assert all(torch.equal(a, b) for a, b in zip(found, expected[7:], strict=True))
+        assert second.masks() == whole.masks()
+
+    def test_refuses_another_shape(self, kind: str) -> None:
+        """A state of a net of another shape is refused by name."""
+        state = Cotrained(ClickShape(6, (7, 4), dim=3), RATES, CotrainSettings(), seed=0).state()
+        with pytest.raises(CheckpointError, match="begin a new one"):
+            LEARNERS[kind]().load(state)
+
+    def test_forgets_rows_of_other_ids(self, kind: str) -> None:
+        """A row given to a new id scores as the unknown id until it has learned."""
+        learner = LEARNERS[kind]()
+        follow(learner, batches(5))
+        batch = batches(6)[5]
+        rows = batch.rows.clone()
+        rows[:, 0] = 3
+        as_new = learner.predict(Prepared(batch.z, rows, batch.label, batch.offset, batch.fresh)).sparse
+        rows = rows.clone()
+        rows[:, 0] = 0
+        assert torch.equal(as_new, learner.predict(Prepared(batch.z, rows, batch.label, batch.offset)).sparse)
+
+
+class TestPatterns:
+    """Which weights are kept."""
+
+    @pytest.mark.parametrize("density", [0.05, 0.3, 1.0])
+    def test_keeps_exactly_the_budget(self, density: float) -> None:
+        """As many weights as there should be, the largest ones, at least one in a layer."""
+        net = ClickNet(SHAPE, seed=1)
+        scores = by_layer(net.hidden)
+        scores[1] *= 1e-6
+        n_kept = budget(net, density)
+        masks = largest(scores, n_kept)
+        assert sum(int(mask.sum()) for mask in masks) == n_kept
+        assert all(mask.any() for mask in masks)
+        flat = torch.cat([score.flatten() for score in scores])
+        kept = torch.cat([mask.flatten() for mask in masks]) > 0
+        assert (flat[kept].sort().values[1:] >= flat[~kept].max()).all() if n_kept < len(flat) else kept.all()
+
+    def test_breaks_ties_by_place(self) -> None:
+        """Equal scores: the first places win."""
+        first, second = largest([torch.ones(2, 3), torch.ones(1, 3)], 4)
+        assert first.flatten().tolist() == [1, 1, 1, 0, 0, 0]
+        assert second.flatten().tolist() == [1, 0, 0]
+
+    def test_divides_by_sides(self) -> None:
+        """A layer small enough is kept whole; the others share the rest by the sum of their sides."""
+        shapes = [(100, 50), (40, 100), (2, 3)]
+        counts = evenly(shapes, 1000)
+        assert counts[2] == 6
+        assert counts[0] / 150 == pytest.approx(counts[1] / 140, rel=0.01)
+        assert 998 <= sum(counts) <= 1000
+
+
+def test_average_is_that_of_the_weights() -> None:
+    """The averaged net is the running mean of the nets so far, by the formula of the docstring."""
+    trainee = Trainee(SHAPE, RATES, seed=0)
+    mean = trainee.net.hidden[0].detach().clone()
+    for step, batch in enumerate(batches(40)):
+        log_loss(trainee.net(batch.z, batch.rows), batch).backward()
+        trainee.step()
+        keep = min(RATES.average, step / (step + 10))
+        mean = keep * mean + (1 - keep) * trainee.net.hidden[0].detach()
+    torch.testing.assert_close(trainee.averaged.hidden[0].detach(), mean, rtol=1e-5, atol=1e-6)
