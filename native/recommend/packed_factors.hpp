@@ -9,9 +9,10 @@
 namespace prunus {
 namespace recommend {
 
-constexpr uint32_t group = 16;       // items of a group, and bits of a word of `allowed`
-constexpr uint32_t block = 128;      // factors that one table of bytes holds
-constexpr uint32_t byte_planes = 3;  // bytes of a profile's number in such tables
+constexpr uint32_t group = 16;         // items of a group, and bits of a word of `allowed`
+constexpr uint32_t block = 128;        // factors that one table of bytes holds
+constexpr uint32_t nibble_groups = 8;  // groups whose levels of a factor stand together
+constexpr uint32_t byte_planes = 3;    // bytes of a profile's number in such tables
 
 // Rows of values on levels, for instructions that look bytes up. Items stand in groups of 16. For each group and each
 // block of factors there are `steps` steps of 128 bytes: 64 factors inside the block, four for each item, and 64
@@ -23,8 +24,8 @@ struct Quads {
     const float* step;         // [groups * 16]: distance of two levels
     const int32_t* level_sum;  // [groups * 16]: -128 times the sum of an item's levels
     const float* reach;        // [groups * 16]: half the sum of an item's magnitudes, and 1 % more
-    // Or null: all levels plus 8, [groups][factors / 8][16][4], up to whole blocks of factors: a byte has those of
-    // factors 8 v + j (low) and 8 v + 4 + j (high).
+    // Or null: all levels plus 8, [groups / nibble_groups][factors / 4][nibble_groups / 2][16][4], up to whole blocks
+    // of factors: the low half of a byte is of an even group, the high half of the odd one after it.
     const char* nibbles;
     // Or null: all levels, [items][stride] by item, up to a multiple of 64 factors.
     const int8_t* levels;

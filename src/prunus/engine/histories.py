@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+_array, _int32 = np.ndarray, np.dtype(np.int32)
+
 Histories = Any
 """``(indptr, items)``; an object with ``indptr`` and ``items`` (:class:`~prunus.data.interactions.Interactions`) or
 ``indptr`` and ``indices`` (a SciPy CSR matrix); or a list of lists of item numbers."""
@@ -52,20 +54,16 @@ def to_csr(histories: Histories, n_items: int) -> tuple[NDArray[np.int32], NDArr
 
 def quick_csr(histories: Histories) -> tuple[NDArray[np.int32], NDArray[np.int32]] | None:
     """Return two int32 arrays where that takes no look at what is in them, else None."""
-    indptr: Any = getattr(histories, "indptr", None)
-    items: Any = getattr(histories, "items", None)
     if type(histories) is tuple and len(histories) == 2:
         indptr, items = histories
-    if (
-        type(indptr) is np.ndarray
-        and type(items) is np.ndarray
-        and len(indptr)
-        and indptr.dtype.kind == items.dtype.kind == "i"
-    ):
-        return (
-            indptr if indptr.dtype == np.int32 else indptr.astype(np.int32),
-            items if items.dtype == np.int32 else items.astype(np.int32),
-        )
+    else:
+        indptr, items = getattr(histories, "indptr", None), getattr(histories, "items", None)
+    if type(indptr) is not _array or type(items) is not _array or not len(indptr):
+        return None
+    if indptr.dtype is _int32 and items.dtype is _int32:
+        return indptr, items
+    if indptr.dtype.kind == items.dtype.kind == "i":
+        return indptr.astype(_int32, copy=False), items.astype(_int32, copy=False)
     return None
 
 

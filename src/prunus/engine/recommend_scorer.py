@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from prunus.engine.recommender import Recommender
 
 # Looked up once: a call on one user takes a microsecond beside the engine.
-_empty, _zeros, _bool, _int32, _float32 = np.empty, np.zeros, np.bool_, np.int32, np.float32
+_empty, _int32, _float32 = np.empty, np.dtype(np.int32), np.dtype(np.float32)
 
 
 class Lists:  # no dataclass: a frozen one takes a microsecond to make, as long as the lists of a small model do
@@ -33,15 +33,24 @@ class Lists:  # no dataclass: a frozen one takes a microsecond to make, as long 
     Attributes:
         ids: int32 [n_users, k], item numbers, best first; -1 where no item is left.
         scores: float32 [n_users, k]; -inf where no item is left.
-        cold: bool [n_users]: the history was empty, so the list is the most popular items, in that order.
     """
 
-    __slots__ = ("cold", "ids", "scores")
+    __slots__ = ("_cold", "ids", "scores")
 
-    def __init__(self, ids: NDArray[np.int32], scores: NDArray[np.float32], cold: NDArray[np.bool_]) -> None:
+    def __init__(
+        self, ids: NDArray[np.int32], scores: NDArray[np.float32], cold: NDArray[np.bool_] | None = None
+    ) -> None:
         self.ids = ids
         self.scores = scores
-        self.cold = cold
+        self._cold = cold
+
+    @property
+    def cold(self) -> NDArray[np.bool_]:
+        """Bool [n_users]: the history was empty, so the list is the most popular items, in that order."""
+        # Made when asked for: most calls have no such user, and few ask.
+        if self._cold is None:
+            self._cold = np.zeros(len(self.ids), np.bool_)
+        return self._cold
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return iter((self.ids, self.scores))
@@ -209,8 +218,10 @@ class RecommendScorer:
             DataError: histories have another form, an item is unknown, k is below 1, or ``out`` does not fit.
         """
         live = self._live
-        allowed = allowed_items(live.model.n_items, candidates, block)
-        return _recommend(live, histories, k, allowed, mask_seen=mask_seen, n_threads=n_threads, out=out)
+        allowed = None
+        if candidates is not None or block is not None:
+            allowed = allowed_items(live.model.n_items, candidates, block)
+        return _recommend(live, histories, k, allowed, mask_seen, n_threads, out)
 
     def recommend_ids(
         self,
@@ -244,7 +255,7 @@ class RecommendScorer:
             for given in (candidates, block)
         )
         allowed = allowed_items(live.model.n_items, only, never)
-        found = _recommend(live, numbers, k, allowed, mask_seen=True, n_threads=n_threads, out=None)
+        found = _recommend(live, numbers, k, allowed, True, n_threads, None)  # noqa: FBT003
         names = list(number_of)
         kept = [[item for item in row if item >= 0] for row in found.ids.tolist()]
         scores = [row[: len(items)] for row, items in zip(found.scores.tolist(), kept, strict=True)]
@@ -329,7 +340,6 @@ def _recommend(
     histories: Histories,
     k: int,
     allowed: NDArray[np.uint8] | None,
-    *,
     mask_seen: bool,
     n_threads: int,
     out: tuple[NDArray[np.int32], NDArray[np.float32]] | None,
@@ -337,8 +347,8 @@ def _recommend(
     if k < 1 or not 1 <= n_threads < 1 << 16:
         msg = f"got k={k} and n_threads={n_threads}; expected 1 or more, and 1 to 65535"
         raise DataError(msg)
-    csr = quick_csr(histories) or to_csr(histories, live.model.n_items)
-    n_users = len(csr[0]) - 1
+    indptr, items = quick_csr(histories) or to_csr(histories, live.model.n_items)
+    n_users = len(indptr) - 1
     if out is None:
         ids, scores = _empty((n_users, k), _int32), _empty((n_users, k), _float32)
     else:
@@ -347,17 +357,17 @@ def _recommend(
             msg = f"got out of shape {ids.shape}; expected {(n_users, k)}"
             raise DataError(msg)
     try:
-        n_cold = live.native.recommend(csr[0], csr[1], ids, scores, allowed, mask_seen, n_threads)
+        n_cold = live.native.recommend(indptr, items, ids, scores, allowed, mask_seen, n_threads)
     except (TypeError, ValueError) as error:
-        csr = to_csr(histories, live.model.n_items)
+        indptr, items = to_csr(histories, live.model.n_items)
         try:
-            n_cold = live.native.recommend(csr[0], csr[1], ids, scores, allowed, mask_seen, n_threads)
+            n_cold = live.native.recommend(indptr, items, ids, scores, allowed, mask_seen, n_threads)
         except (TypeError, ValueError):
             msg = f"{error}; expected histories of item numbers, and out of int32 and float32 [n_users, k]"
             raise DataError(msg) from error
     if not n_cold:
-        return Lists(ids, scores, _zeros(n_users, _bool))
-    cold = csr[0][1:] == csr[0][:-1]
+        return Lists(ids, scores)
+    cold = indptr[1:] == indptr[:-1]
     _fill_cold(live, ids, scores, cold, allowed)
     return Lists(ids, scores, cold)
 
