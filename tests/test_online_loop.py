@@ -108,6 +108,11 @@ def test_lines_and_summary(events, uninterrupted) -> None:
     assert {"dense", "sparse"} <= set(summary["ne"])
     assert summary["events"] == sum(line["size"] for line in windows) == N
     assert summary["flops_cut"] == 0.5
+    assert windows[-1]["total"] == {key: summary[key] for key in ("ne", "counted")} | {
+        "gap_percent": {"sparse": summary["gap_percent"], "served": summary["served_gap_percent"]}
+    }
+    spent = json.loads((out / "spent.json").read_text())
+    assert (spent["events"], spent["seconds"]) == (N, summary["seconds"])
     assert summary["emissions"] == sum(line["swapped"] for line in emissions)
     assert emissions[0] == emissions[0] | {"number": 1, "why": "first", "events": SETTINGS.warm_up, "swapped": True}
     assert {line["why"] for line in emissions} == {"first", "every", "new_pattern_after"}

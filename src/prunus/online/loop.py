@@ -7,9 +7,10 @@
     DIR/emissions.jsonl              one line an emission: why it came, what it was judged by
     DIR/models/                      the models that served, see prunus.online.serving
     DIR/work/checkpoint-[01].pt      everything needed to go on, see prunus.online.checkpoint
+    DIR/spent.json                   CPU-seconds up to the last checkpoint
     DIR/result.json                  the summary, where the source has ended
 
-From a source that repeats itself the bits of all of it but result.json's seconds do not depend on when the run was killed:
+From a source that repeats itself the bits of all of it but the seconds do not depend on when the run was killed:
 a checkpoint holds the whole state, position in the source and lengths of the logs among it; what was written after it is
 cut off or written again. Nothing of an event is learned before it is predicted: not a weight, a mean, or the row of an id.
 """
@@ -20,7 +21,7 @@ import json
 import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -209,6 +210,7 @@ class Loop:
         masks = [mask.kept for mask in self.learner.masks()]
         flops = self.learner.flops_per_event
         line = self.windows.close() | {
+            "total": self.windows.totals(),
             "serving": self.emissions.serving,
             "alarms": dict(self._alarms),
             "patterns": self._n_patterns,
@@ -299,6 +301,10 @@ class Loop:
             self._say(f"no checkpoint was written, the one before stays: {error}")
             return
         self.emissions.forget(self.settings.keep_models)
+        # Beside the log, not in it: no two runs of the same bits take the same time.
+        spent = {"events": self.windows.events, "seconds": round(self._seconds, 2)}
+        with suppress(OSError):
+            write_atomically(self.out / "spent.json", json.dumps(spent).encode())
 
     def _begin(self, state: dict[str, Any] | None) -> None:
         """Take up a state, or begin without one: then whatever an earlier run wrote before its first is written again."""
