@@ -12,8 +12,11 @@ import torch
 from prunus.errors import CheckpointError
 from prunus.online.dense_to_sparse.cotrain import Cotrained, CotrainSettings
 from prunus.online.dense_to_sparse.patterns import budget, by_layer, evenly, largest
+from prunus.online.dense_to_sparse.rules import Fixed, Regrowth, StraightThrough, Whole
+from prunus.online.dense_to_sparse.single import Again, Beside, Single
 from prunus.online.dense_to_sparse.trainee import Rates, Trainee, log_loss
 from prunus.online.learner import Prepared
+from prunus.online.replay import Replay
 from prunus.student.ctr import ClickNet, ClickShape
 
 if TYPE_CHECKING:
@@ -24,9 +27,27 @@ if TYPE_CHECKING:
 SHAPE = ClickShape(5, (7, 4), dim=3, top=(16, 12, 8))
 RATES = Rates(dense=5e-3, rows=1e-2, average=0.9)
 DENSITY = 0.25
+N_KEPT = int(DENSITY * sum(a * b for a, b in SHAPE.matrices))
+NARROW = ClickShape(5, (7, 4), dim=3, top=(6, 4, 4))
 
 LEARNERS: dict[str, Callable[[], Learner]] = {
     "co-trained": lambda: Cotrained(SHAPE, RATES, CotrainSettings(DENSITY, ramp=6, every=2), seed=3),
+    "narrow": lambda: Single("narrow", NARROW, RATES, Whole(), seed=3),
+    "fixed": lambda: Single("fixed", SHAPE, RATES, Fixed(every=2, n_kept=N_KEPT, ramp=6), seed=3),
+    "RigL": lambda: Single("RigL", SHAPE, RATES, Regrowth(every=3, n_kept=N_KEPT), seed=3),
+    "SET": lambda: Single("SET", SHAPE, RATES, Regrowth(every=3, n_kept=N_KEPT, by_gradient=False), seed=3),
+    "straight-through": lambda: Single(
+        "straight-through",
+        SHAPE,
+        Rates(0.03, average=0.9, rule="soap"),
+        StraightThrough(every=2, n_kept=N_KEPT, ramp=6),
+        seed=3,
+        again=Again(1, 64),
+    ),
+    "beside": lambda: Beside(
+        Single("RigL", SHAPE, RATES, Regrowth(every=3, n_kept=N_KEPT), seed=3),
+        Single("dense", SHAPE, RATES, Whole(), seed=4),
+    ),
 }
 """One of each kind, at the same budget."""
 
@@ -110,11 +131,10 @@ class TestLearners:
         assert all(torch.equal(a, b) for a, b in zip(found, expected[7:], strict=True))
         assert second.masks() == whole.masks()
 
-    def test_refuses_another_shape(self, kind: str) -> None:
-        """A state of a net of another shape is refused by name."""
-        state = Cotrained(ClickShape(6, (7, 4), dim=3), RATES, CotrainSettings(), seed=0).state()
-        with pytest.raises(CheckpointError, match="begin a new one"):
-            LEARNERS[kind]().load(state)
+    def test_refuses_another_method(self, kind: str) -> None:
+        """A state of another method is refused by name."""
+        with pytest.raises(CheckpointError, match=r"'another'.*begin a new run"):
+            LEARNERS[kind]().load({**LEARNERS[kind]().state(), "name": "another"})
 
     def test_forgets_rows_of_other_ids(self, kind: str) -> None:
         """A row given to a new id scores as the unknown id until it has learned."""
@@ -127,6 +147,45 @@ class TestLearners:
         rows = rows.clone()
         rows[:, 0] = 0
         assert torch.equal(as_new, learner.predict(Prepared(batch.z, rows, batch.label, batch.offset)).sparse)
+
+
+def test_refuses_another_shape() -> None:
+    """A state of a net of another shape is refused, both shapes named."""
+    state = Cotrained(ClickShape(6, (7, 4), dim=3), RATES, CotrainSettings(), seed=0).state()
+    with pytest.raises(CheckpointError, match="begin a new run"):
+        LEARNERS["co-trained"]().load(state)
+
+
+class TestReplay:
+    """Events once more."""
+
+    def test_draws_what_was_added_lately(self) -> None:
+        """Every event of the last ``capacity`` ones is drawn, none of the others, whole rows at a time."""
+        replay, stream = Replay(96, seed=0), batches(5)
+        for batch in stream:
+            replay.add(batch)
+        drawn = replay.draw(2000)
+        events = {
+            tuple(z.tolist()): (rows.tolist(), float(y))
+            for b in stream[2:]
+            for z, rows, y in zip(b.z, b.rows, b.label, strict=True)
+        }
+        found = {tuple(z.tolist()) for z in drawn.z}
+        assert found == set(events)
+        for z, rows, label in zip(drawn.z, drawn.rows, drawn.label, strict=True):
+            assert events[tuple(z.tolist())] == (rows.tolist(), float(label))
+
+    def test_forgets_rows_that_went_to_other_ids(self) -> None:
+        """An event from before a row was given to another id has the unknown id's row; one from after keeps it."""
+        replay, stream = Replay(1000, seed=0), batches(7)
+        for batch in stream:
+            replay.add(batch)
+        before = {tuple(z.tolist()) for b in stream[:5] for z, row in zip(b.z, b.rows[:, 0], strict=True) if row == 3}
+        after = {tuple(z.tolist()) for b in stream[5:] for z, row in zip(b.z, b.rows[:, 0], strict=True) if row == 3}
+        drawn = replay.draw(3000)
+        row_of = {tuple(z.tolist()): int(row) for z, row in zip(drawn.z, drawn.rows[:, 0], strict=True)}
+        assert {row_of[z] for z in before if z in row_of} == {0}
+        assert {row_of[z] for z in after if z in row_of} == {3}
 
 
 class TestPatterns:

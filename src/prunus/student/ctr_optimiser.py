@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from prunus.student.soap import Soap
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prunus.student.ctr import ClickNet
 
-Rule = Literal["adam", "adagrad"]
-"""How a step follows from gradients: Kingma and Ba 2015 (arXiv 1412.6980), or Duchi et al. 2011."""
+Rule = Literal["adam", "adagrad", "soap"]
+"""How a step follows from gradients: Kingma and Ba 2015 (arXiv 1412.6980), Duchi et al. 2011, or :mod:`prunus.student.soap`
+(of the dense weights; the rows of embeddings then go by Adam)."""
 
 BETAS = (0.9, 0.999)
 EPSILON = {"adam": 1e-8, "adagrad": 1e-10}
@@ -85,16 +88,19 @@ class ClickOptimiser:
             rule: of the dense weights.
             learning_rate: of the dense weights.
             row_rate: of the embeddings; default the same.
-            row_rule: of the embeddings; default the same.
+            row_rule: of the embeddings; default the same, Adam beside "soap".
             beside: further dense parameters, such as those that choose a mask.
         """
         self.net = net
         dense = [parameter for layer in net.linears for parameter in layer.parameters()] + list(beside)
         if rule == "adam":
             self._dense: torch.optim.Optimizer = torch.optim.Adam(dense, lr=learning_rate, betas=BETAS, fused=True)
+        elif rule == "soap":
+            self._dense = Soap(dense, lr=learning_rate)
         else:
             self._dense = torch.optim.Adagrad(dense, lr=learning_rate, fused=True)
-        self._rows = _RowUpdate(net.table, row_rule or rule, learning_rate if row_rate is None else row_rate)
+        row_rule = row_rule or ("adam" if rule == "soap" else rule)
+        self._rows = _RowUpdate(net.table, row_rule, learning_rate if row_rate is None else row_rate)
 
     @property
     def learning_rate(self) -> float:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from prunus.online.dense_to_sparse.patterns import budget, by_layer, largest
+from prunus.online.dense_to_sparse.single import same_method
 from prunus.online.dense_to_sparse.trainee import Trainee, log_loss, masked
 from prunus.online.learner import Flops, Predictions
 from prunus.prune.mask import Mask
@@ -112,6 +113,7 @@ class Cotrained:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
+        same_method(self, state)
         self._trainee.load(state["trainee"])
         self._masks = [mask.float() for mask in state["masks"]]
         self._steps = state["steps"]

@@ -23,22 +23,25 @@ if TYPE_CHECKING:
 
     from prunus.online.learner import Prepared
     from prunus.student.ctr import ClickShape
+    from prunus.student.ctr_optimiser import Rule
 
 
 @dataclass(frozen=True)
 class Rates:
-    """How fast a model learns.
+    """How, and how fast, a model learns.
 
     Attributes:
-        dense: learning rate of the MLPs (Adam).
-        rows: learning rate of the embeddings.
+        dense: learning rate of the MLPs.
+        rows: learning rate of the embeddings (Adam).
         average: share of the running average of the weights that a step keeps, in [0, 1); 0 for no average. In the
             first steps the average forgets faster: it keeps t / (t + 10) after t of them.
+        rule: of the MLPs.
     """
 
     dense: float = 2e-3
     rows: float = 1e-2
     average: float = 0.95
+    rule: Rule = "adam"
 
 
 class Trainee:
@@ -54,7 +57,7 @@ class Trainee:
     def __init__(self, shape: ClickShape, rates: Rates, *, seed: int) -> None:
         self.rates = rates
         self.net = ClickNet(shape, seed=seed)
-        self.optimiser = ClickOptimiser(self.net, learning_rate=rates.dense, row_rate=rates.rows)
+        self.optimiser = ClickOptimiser(self.net, rule=rates.rule, learning_rate=rates.dense, row_rate=rates.rows)
         self.averaged = ClickNet(shape, seed=seed)
         self.averaged.table = self.net.table
         self._steps = 0
@@ -103,7 +106,7 @@ class Trainee:
         """
         own, found = ({k: tuple(v.shape) for k, v in s.items()} for s in (self.net.state_dict(), state["net"]))
         if own != found:
-            msg = f"got the weights {found}; expected {own}: the run was started with another shape, begin a new one"
+            msg = f"got the weights {found}; expected {own}: the run was started with another shape, begin a new run"
             raise CheckpointError(msg)
         self.net.load_state_dict(state["net"])
         torch._foreach_copy_(_dense(self.averaged), list(state["average"]))

@@ -1,0 +1,193 @@
+"""A net that learns on its own, under a rule that chooses its mask; alone, or after a dense master that learns beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from prunus.errors import CheckpointError
+from prunus.online.dense_to_sparse.trainee import Trainee, log_loss
+from prunus.online.learner import Flops, Predictions
+from prunus.online.replay import Replay
+from prunus.prune.mask import Mask
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from prunus.online.dense_to_sparse.rules import Rule
+    from prunus.online.dense_to_sparse.trainee import Rates
+    from prunus.online.learner import Learner, Prepared
+    from prunus.student.ctr import ClickNet, ClickShape
+
+
+@dataclass(frozen=True)
+class Again:
+    """Learning from the past once more.
+
+    Attributes:
+        times: batches drawn from the replay for each batch of the stream.
+        memory: events that the replay keeps.
+    """
+
+    times: int = 0
+    memory: int = 204_800
+
+
+class Single:
+    """One net; see :class:`prunus.online.learner.Learner`.
+
+    Each step learns from the batch, then from as many batches of the replay as ``again`` says.
+    """
+
+    def __init__(
+        self, name: str, shape: ClickShape, rates: Rates, rule: Rule, *, seed: int, again: Again | None = None
+    ) -> None:
+        """Begin.
+
+        Args:
+            name: of the method.
+            shape: of the net.
+            rates: of learning.
+            rule: chooses the mask.
+            seed: of the first weights and of every draw.
+            again: learning from the past once more; default none.
+        """
+        self.name = name
+        self._trainee = Trainee(shape, rates, seed=seed)
+        self._rule = rule
+        self._again = again or Again()
+        self._replay = Replay(self._again.memory, seed=seed)
+        self._masks = rule.begin(self._trainee.net, seed)
+        self._gradients: list[Tensor] = []
+        self._steps = 0
+
+    @property
+    def flops_per_event(self) -> Flops:
+        """Forward and backward (three times forward) for each time an event is learned from, and one scoring."""
+        serve = self._trainee.net.shape.flops([float(mask.mean()) for mask in self._masks])
+        return Flops(train=(3.0 * (1 + self._again.times) + 1.0) * self._trainee.net.shape.flops(), serve=serve)
+
+    def predict(self, batch: Prepared) -> Predictions:
+        """Score a batch with the averaged weights."""
+        self._trainee.forget(batch)
+        return Predictions(None, self._trainee.score(batch, self._masks))
+
+    def learn(self, batch: Prepared) -> None:
+        """Learn from the batch, then from the past."""
+        self._step(batch)
+        if self._again.times:
+            self._replay.add(batch)
+            for _ in range(self._again.times):
+                self._step(self._replay.draw(len(batch)))
+
+    def _step(self, batch: Prepared) -> None:
+        if self._steps % self._rule.every == 0:
+            self.repattern()
+        net = self._trainee.net
+        leaves = [(w.detach() * mask).requires_grad_() for w, mask in zip(net.hidden, self._masks, strict=True)]
+        log_loss(net.predict(batch.z, net.embed(batch.rows), leaves), batch).backward()
+        self._gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
+        for weight, mask, gradient in zip(net.hidden, self._masks, self._gradients, strict=True):
+            weight.grad = self._rule.gradient(weight.detach(), mask, gradient)
+        self._trainee.step()
+        if self._rule.forgets:
+            with torch.no_grad():
+                for weight, mask in zip(net.hidden, self._masks, strict=True):
+                    weight.mul_(mask)
+        self._steps += 1
+
+    def repattern(self) -> None:
+        """Choose the mask anew, as the rule has it."""
+        self._masks = self._rule.choose(self._trainee.net, self._masks, self._gradients, self._steps)
+
+    def masks(self) -> list[Mask]:
+        """Give the mask of each hidden layer."""
+        return [Mask(mask.numpy()) for mask in self._masks]
+
+    def net(self) -> ClickNet:
+        """Give the net that scores, zero where it is masked."""
+        return self._trainee.serving(self._masks)
+
+    def state(self) -> dict[str, Any]:
+        """Give all that a later step depends on, the replay with it."""
+        masks = [mask.to(torch.bool) for mask in self._masks]
+        own = {"name": self.name, "masks": masks, "gradients": list(self._gradients), "steps": self._steps}
+        return {**own, "trainee": self._trainee.state(), "replay": self._replay.state()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        same_method(self, state)
+        self._trainee.load(state["trainee"])
+        self._replay.load(state["replay"])
+        self._masks = [mask.float() for mask in state["masks"]]
+        self._gradients, self._steps = list(state["gradients"]), state["steps"]
+
+
+class Beside:
+    """A sparse learner and, beside it, a dense master that shares nothing with it but the stream.
+
+    The master is what the sparse model is watched against: it costs its own training and changes no score.
+    """
+
+    def __init__(self, sparse: Learner, master: Single) -> None:
+        """Put two learners side by side.
+
+        Args:
+            sparse: whose model serves.
+            master: the dense net.
+        """
+        self._sparse, self._master = sparse, master
+        self.name = sparse.name
+
+    @property
+    def flops_per_event(self) -> Flops:
+        """Of both in training, of the sparse model in serving."""
+        sparse = self._sparse.flops_per_event
+        return dataclasses.replace(sparse, train=sparse.train + self._master.flops_per_event.train)
+
+    def predict(self, batch: Prepared) -> Predictions:
+        """Score a batch with both."""
+        return Predictions(self._master.predict(batch).sparse, self._sparse.predict(batch).sparse)
+
+    def learn(self, batch: Prepared) -> None:
+        """Let both learn."""
+        self._master.learn(batch)
+        self._sparse.learn(batch)
+
+    def repattern(self) -> None:
+        """Choose the sparse learner's mask anew."""
+        self._sparse.repattern()
+
+    def masks(self) -> list[Mask]:
+        """Give the sparse learner's masks."""
+        return self._sparse.masks()
+
+    def net(self) -> ClickNet:
+        """Give the sparse model."""
+        return self._sparse.net()
+
+    def state(self) -> dict[str, Any]:
+        """Give both states."""
+        return {"name": self.name, "sparse": self._sparse.state(), "master": self._master.state()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from both states."""
+        same_method(self, state)
+        self._sparse.load(state["sparse"])
+        self._master.load(state["master"])
+
+
+def same_method(learner: Learner, state: Mapping[str, Any]) -> None:
+    """Refuse the state of another method.
+
+    Raises:
+        CheckpointError: it is one.
+    """
+    if state["name"] != learner.name:
+        msg = f"got a state of {state['name']!r}; expected one of {learner.name!r}: begin a new run"
+        raise CheckpointError(msg)
