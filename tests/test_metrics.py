@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunus.errors import DataError, EmptyDataError, LabelError, SplitQueryError
-from prunus.metrics import PerQuery, by_name, mrr, ndcg, rank_order
+from prunus.metrics import (
+    PerQuery,
+    auc,
+    by_name,
+    calibration,
+    log_loss,
+    mrr,
+    ndcg,
+    normalized_entropy,
+    rank_order,
+)
 
 
 @st.composite
@@ -305,3 +315,53 @@ def test_unknown_options_are_refused(options):
     """Options out of range are refused."""
     with pytest.raises(DataError, match="expected"):
         mrr([1], [1], [0, 1], **options)
+
+
+clicks = st.lists(st.tuples(st.integers(0, 1), st.integers(-40, 40)), min_size=1, max_size=60)
+
+
+@given(clicks)
+def test_metrics_of_clicks_agree_with_scikit_learn(pairs):
+    """Log loss and AUC are scikit-learn's, ties included; NE is the ratio of two log losses, calibration that of sums."""
+    sk = pytest.importorskip("sklearn.metrics")
+    y, x = (np.array(part) for part in zip(*pairs, strict=True))
+    p = 1 / (1 + np.exp(-x / 4))
+    expected = sk.log_loss(y, p, labels=[0, 1])
+    assert log_loss(y, x / 4) == pytest.approx(expected, abs=1e-12)
+    if 0 < y.mean() < 1:
+        assert auc(y, x) == pytest.approx(sk.roc_auc_score(y, x), abs=1e-12)
+        background = sk.log_loss(y, np.full(len(y), y.mean()), labels=[0, 1])
+        assert normalized_entropy(y, x / 4) == pytest.approx(expected / background)
+        assert normalized_entropy(y, np.full(len(y), np.log(y.mean() / (1 - y.mean())))) == pytest.approx(1)
+    else:
+        assert np.isnan(auc(y, x))
+        assert np.isnan(normalized_entropy(y, x))
+    half = np.full(len(y), np.log(0.5))
+    assert normalized_entropy(y, x / 4, 0.5) == pytest.approx(expected / -half.mean())
+    if y.any():
+        assert calibration(y, x / 4) == pytest.approx(p.sum() / y.sum())
+    else:
+        assert np.isnan(calibration(y, x))
+
+
+def test_metrics_of_clicks_far_out():
+    """Logits that overflow an exponential still give the exact loss, and certain errors cost what they should."""
+    assert log_loss([1, 0], [800.0, -800.0]) == 0
+    assert log_loss([1, 0], [-800.0, 800.0]) == 800
+    assert calibration([1, 0], [800.0, -800.0]) == 1
+    assert auc([1, 0], [1e300, -1e300]) == 1
+
+
+def test_metrics_of_clicks_refuse():
+    """Labels that are no clicks, scores that are no numbers and lengths that differ are named errors."""
+    for metric in (log_loss, normalized_entropy, calibration, auc):
+        with pytest.raises(LabelError, match="expected 0 or 1"):
+            metric([0, 2], [0.0, 0.0])
+        for wrong in (np.nan, np.inf):
+            with pytest.raises(DataError, match="event 1 is not finite"):
+                metric([0, 1], [0.0, wrong])
+        with pytest.raises(DataError, match="got 3 scores for 2 labels"):
+            metric([0, 1], [0.0, 0.0, 0.0])
+        assert np.isnan(metric([], []))
+    with pytest.raises(DataError, match="base_rate"):
+        normalized_entropy([0, 1], [0.0, 0.0], 1.5)
