@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -76,7 +77,7 @@ class Rejects:
         """
         if self.bad == "refuse":
             place = ", ".join(f"{name} {value}" for name, value in where.items())
-            shown = json.dumps(row, default=str)
+            shown = _text(row)
             shown = shown if len(shown) <= 300 else shown[:300] + " ..."
             msg = f"{place}: an event {REASONS[reason]}; got {shown}; set such events aside, or mend the source"
             raise EventError(msg)
@@ -92,7 +93,7 @@ class Rejects:
             self.count(record["reason"])
         if self.path is None or not records:
             return
-        text = "".join(json.dumps(record, default=str) + "\n" for record in records).encode("utf-8")
+        text = "".join(_text(record) + "\n" for record in records).encode("utf-8")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:
@@ -116,3 +117,21 @@ class Rejects:
         if self.path is not None and self.path.exists():
             os.truncate(self.path, min(self.path.stat().st_size, state["length"]))
             self._length = self.path.stat().st_size
+
+
+def _text(record: Any) -> str:  # noqa: ANN401 - whatever a row held
+    """Write strict JSON of whatever a row held."""
+    try:
+        return json.dumps(_finite(record), default=str, allow_nan=False)
+    except RecursionError:
+        rest = {name: value for name, value in record.items() if isinstance(value, int | str)}
+        return json.dumps(rest | {"row": "is nested too deeply to be shown"})
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - whatever a row held
+    """Replace the numbers that JSON cannot write by their names."""
+    if isinstance(value, dict):
+        return {str(name): _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

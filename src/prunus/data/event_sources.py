@@ -26,11 +26,13 @@ class EventSource(Protocol):
 
     Attributes:
         schema: what each column is.
-        rejects: what became of rows that are no events.
+        rejects: what becomes of rows that are no events.
+        labels_later: whether a missing label is one that comes later, in a row of its own, and is NaN.
     """
 
     schema: EventSchema
     rejects: Rejects
+    labels_later: bool
 
     def read(self, n: int) -> Events | None:
         """Give the next events, in the order of their arrival.
@@ -70,6 +72,15 @@ class ChunkedSource(ABC):
         self.rejects = rejects or Rejects()
         self.intake = Intake(schema)
         self._forget()
+
+    @property
+    def labels_later(self) -> bool:
+        """Whether a missing label is one that comes later."""
+        return self.intake.labels_later
+
+    @labels_later.setter
+    def labels_later(self, later: bool) -> None:
+        self.intake = Intake(self.schema, later)
 
     @abstractmethod
     def _next_chunk(self) -> Chunk | None:
@@ -122,6 +133,35 @@ class ChunkedSource(ABC):
             at, reason, content = chunk.bad[self._told]
             self._told += 1
             self.rejects.refuse(reason, chunk.position(at), content)
+
+
+class StoredEvents:
+    """Events that are there already, as a source.
+
+    Args:
+        events: the events, in the order of their arrival.
+        schema: what each column is.
+    """
+
+    def __init__(self, events: Events, schema: EventSchema) -> None:
+        self.schema, self.rejects, self.labels_later = schema, Rejects(), False
+        self._events, self._next = events, 0
+
+    def read(self, n: int) -> Events | None:
+        """Give the next events; see :meth:`EventSource.read`."""
+        first, self._next = self._next, min(self._next + n, len(self._events))
+        return None if first == len(self._events) else self._events.take(slice(first, self._next))
+
+    def position(self) -> dict[str, Any]:
+        """Say where the source stands; see :meth:`EventSource.position`."""
+        return {"event": self._next}
+
+    def seek(self, position: Mapping[str, Any]) -> None:
+        """Stand where a source of the same events stood; see :meth:`EventSource.seek`."""
+        if not 0 <= position["event"] <= len(self._events):
+            msg = f"got event {position['event']} of {len(self._events)}; expected one of these events"
+            raise DataError(msg)
+        self._next = int(position["event"])
 
 
 class ParquetSource(ChunkedSource):
