@@ -6,7 +6,7 @@ eigenvectors. Adam's second moment is kept of the rotated gradient U' G V, its f
     M <- b1 M + (1 - b1) G,    S <- b2 S + (1 - b2) (U' G V)^2,    W <- W - rate * U (U' M V / sqrt(S)) V',
 
 both moments corrected for their zero start. Every few steps the bases take one step of orthogonal iteration,
-U <- Q of the QR decomposition of L U. A step costs about 6 (m + n) m n operations for a matrix of m by n, beside 6 k m n of
+U <- Q of the QR decomposition of L U. A step costs about 8 (m + n) m n operations for a matrix of m by n, beside 6 k m n of
 the gradient itself for a batch of k: little for layers much narrower than the batch, more than the rest for wide ones.
 
 References:
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch import Tensor
 
@@ -66,6 +66,13 @@ class Soap(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     _step(parameter, parameter.grad, self.state[parameter], group)
+
+
+def step_flops(matrices: Sequence[tuple[int, int]], every: int = 10) -> float:
+    """Operations of a step on matrices of these (outputs, inputs), beside the gradient itself; a multiply-add is two."""
+    turns = sum(8.0 * m * n * (m + n) for m, n in matrices)
+    # L U and its QR decomposition (4/3 n^3 with Q), every so many steps.
+    return turns + sum((2.0 + 8.0 / 3.0) * (m**3 + n**3) for m, n in matrices) / every
 
 
 def _step(weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from prunus.student.ctr import ClickNet
+    from prunus.student.ctr import ClickNet, ClickShape
 
 
 def budget(net: ClickNet, density: float) -> int:
@@ -76,3 +77,20 @@ def evenly(shapes: Sequence[tuple[int, int]], n_kept: int) -> list[int]:
         left -= sum(counts[i] for i in full)
         open_ -= full
     return counts
+
+
+def narrow(shape: ClickShape, density: float) -> ClickShape:
+    """Make all hidden layers of the top narrower by one factor, for this share of the operations at most.
+
+    Args:
+        shape: of the wide net.
+        density: share of its operations, in (0, 1]; at least one unit stays in each layer.
+    """
+    shrunk = shape
+    for thousandth in range(1, 1001):
+        widths = tuple(max(round(width * thousandth / 1000), 1) for width in shape.top)
+        wider = dataclasses.replace(shape, top=widths)
+        if wider.flops() > density * shape.flops() and thousandth > 1:
+            break
+        shrunk = wider
+    return shrunk

@@ -140,6 +140,21 @@ class Fixed(StraightThrough):
 
 
 @dataclass(frozen=True)
+class Kept(Whole):
+    """Masks as they were given, for ever."""
+
+    @property
+    def forgets(self) -> bool:
+        """What is masked is gone."""
+        return True
+
+    def gradient(self, weight: Tensor, mask: Tensor, gradient: Tensor) -> Tensor:
+        """Learn what is kept."""
+        del weight
+        return gradient * mask
+
+
+@dataclass(frozen=True)
 class Regrowth(Whole):
     """Sparse from the start: the smallest kept weights of each layer go, as many others begin from zero; for ever.
 

@@ -15,13 +15,14 @@ from prunus.online.replay import Replay
 from prunus.prune.mask import Mask
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
     from prunus.online.dense_to_sparse.rules import Rule
     from prunus.online.dense_to_sparse.trainee import Rates
     from prunus.online.learner import Learner, Prepared
+    from prunus.prune.obs import Emitted
     from prunus.student.ctr import ClickNet, ClickShape
 
 
@@ -65,12 +66,15 @@ class Single:
         self._masks = rule.begin(self._trainee.net, seed)
         self._gradients: list[Tensor] = []
         self._steps = 0
+        self._batch = 0
 
     @property
     def flops_per_event(self) -> Flops:
-        """Forward and backward (three times forward) for each time an event is learned from, and one scoring."""
-        serve = self._trainee.net.shape.flops([float(mask.mean()) for mask in self._masks])
-        return Flops(train=(3.0 * (1 + self._again.times) + 1.0) * self._trainee.net.shape.flops(), serve=serve)
+        """Forward and backward (three times forward) and the optimiser for each learning, and one scoring."""
+        shape = self._trainee.net.shape
+        learning = 3.0 * shape.flops() + self._trainee.step_flops / max(self._batch, 1)
+        serve = shape.flops([float(mask.mean()) for mask in self._masks])
+        return Flops(train=(1 + self._again.times) * learning + shape.flops(), serve=serve)
 
     def predict(self, batch: Prepared) -> Predictions:
         """Score a batch with the averaged weights."""
@@ -79,6 +83,7 @@ class Single:
 
     def learn(self, batch: Prepared) -> None:
         """Learn from the batch, then from the past."""
+        self._batch = len(batch)
         self._step(batch)
         if self._again.times:
             self._replay.add(batch)
@@ -105,6 +110,18 @@ class Single:
         """Choose the mask anew, as the rule has it."""
         self._masks = self._rule.choose(self._trainee.net, self._masks, self._gradients, self._steps)
 
+    @torch.no_grad()
+    def become(self, net: ClickNet, cut: Sequence[Emitted]) -> None:
+        """Begin anew from another net, cut: its embeddings, its weights where they are kept, its moments none.
+
+        Args:
+            net: of the same shape.
+            cut: its hidden layers.
+        """
+        parts = [*((layer.weight, layer.bias) for layer in cut), (net.linears[-1].weight, net.linears[-1].bias)]
+        self._trainee.become(net, [part for pair in parts for part in pair])
+        self._masks = [layer.kept.float() for layer in cut]
+
     def masks(self) -> list[Mask]:
         """Give the mask of each hidden layer."""
         return [Mask(mask.numpy()) for mask in self._masks]
@@ -116,7 +133,13 @@ class Single:
     def state(self) -> dict[str, Any]:
         """Give all that a later step depends on, the replay with it."""
         masks = [mask.to(torch.bool) for mask in self._masks]
-        own = {"name": self.name, "masks": masks, "gradients": list(self._gradients), "steps": self._steps}
+        own = {
+            "name": self.name,
+            "masks": masks,
+            "gradients": list(self._gradients),
+            "steps": self._steps,
+            "batch": self._batch,
+        }
         return {**own, "trainee": self._trainee.state(), "replay": self._replay.state()}
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -125,7 +148,7 @@ class Single:
         self._trainee.load(state["trainee"])
         self._replay.load(state["replay"])
         self._masks = [mask.float() for mask in state["masks"]]
-        self._gradients, self._steps = list(state["gradients"]), state["steps"]
+        self._gradients, self._steps, self._batch = list(state["gradients"]), state["steps"], state["batch"]
 
 
 class Beside:

@@ -17,6 +17,7 @@ from torch.nn import functional
 from prunus.errors import CheckpointError
 from prunus.student.ctr import ClickNet
 from prunus.student.ctr_optimiser import ClickOptimiser
+from prunus.student.soap import step_flops
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,10 +58,20 @@ class Trainee:
     def __init__(self, shape: ClickShape, rates: Rates, *, seed: int) -> None:
         self.rates = rates
         self.net = ClickNet(shape, seed=seed)
-        self.optimiser = ClickOptimiser(self.net, rule=rates.rule, learning_rate=rates.dense, row_rate=rates.rows)
         self.averaged = ClickNet(shape, seed=seed)
         self.averaged.table = self.net.table
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget the optimiser's moments and what the average was over."""
+        rates = self.rates
+        self.optimiser = ClickOptimiser(self.net, rule=rates.rule, learning_rate=rates.dense, row_rate=rates.rows)
         self._steps = 0
+
+    @property
+    def step_flops(self) -> float:
+        """Operations of the optimiser's step that grow faster than the weights: those of SOAP."""
+        return step_flops(self.net.shape.matrices) if self.rates.rule == "soap" else 0.0
 
     def forget(self, batch: Prepared) -> None:
         """Begin anew the rows that were given to other ids with this batch."""
@@ -83,6 +94,19 @@ class Trainee:
         keep = min(self.rates.average, self._steps / (self._steps + 10.0))
         torch._foreach_lerp_(_dense(self.averaged), _dense(self.net), 1.0 - keep)
         self._steps += 1
+
+    @torch.no_grad()
+    def become(self, net: ClickNet, dense: Sequence[Tensor]) -> None:
+        """Begin anew from another net.
+
+        Args:
+            net: of the same shape; its embeddings are copied.
+            dense: weight and bias of each layer.
+        """
+        self.net.table.copy_(net.table)
+        torch._foreach_copy_(_dense(self.net), list(dense))
+        torch._foreach_copy_(_dense(self.averaged), list(dense))
+        self._begin()
 
     @torch.no_grad()
     def serving(self, masks: Sequence[Tensor] | None = None) -> ClickNet:
