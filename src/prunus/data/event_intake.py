@@ -139,7 +139,7 @@ class Intake:
         pa = need("pyarrow", extra="io")
         try:
             columns = {
-                name: _floats(column, places) if name in self.schema.dense else pa.array([column[i] for i in places])
+                name: _floats(column, places) if name in self.schema.dense else _array([column[i] for i in places])
                 for name, column in values.items()
             }
             events, rows, bad = self.columns(columns, len(places))
@@ -240,6 +240,15 @@ def _groups(columns: list[list[Any]], n_rows: int, wrong: set[int]) -> list[list
             )
             parts.setdefault(found, []).append(row)
     return list(parts.values())
+
+
+def _array(values: list[Any]) -> Any:  # noqa: ANN401 - pyarrow
+    """Make an array of values of one type; integers too large for int64 may be uint64."""
+    pa = need("pyarrow", extra="io")
+    try:
+        return pa.array(values)
+    except OverflowError:
+        return pa.array(values, pa.uint64())
 
 
 def _floats(values: list[Any], places: list[int]) -> Any:  # noqa: ANN401 - pyarrow
