@@ -22,7 +22,7 @@ from prunus.errors import NotEnoughMemoryError, TeacherError
 from prunus.teacher import choose, linear
 from prunus.teacher.choose import Trial, choose_ease, most_popular
 from prunus.teacher.item_scores import Ensemble, ItemScorer, Popularity, as_item_scorer, from_model
-from prunus.teacher.linear import EaseSettings, ItemItem, ease_bytes, fit_ease
+from prunus.teacher.linear import EaseSettings, ItemItem, ease_bytes, fit_ease, needs_double
 
 TRAIN = make_interactions(200, 50)
 X = TRAIN.users_x_items()
@@ -222,3 +222,16 @@ def test_settings_are_chosen_on_a_tenth(monkeypatch: pytest.MonkeyPatch) -> None
     assert topk.ndcg(lists, split.test, 5).mean == trials[0].value
     kept = {trial.settings.l2: trial.value for trial in told if replace(trial.settings, l2=500.0) == choose.START}
     assert trials[0].settings.l2 == max(kept, key=lambda one: kept[one])
+
+
+def test_settings_of_a_large_catalogue_keep_to_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would take float64 is not tried, while anything else is there."""
+    monkeypatch.setattr(choose, "MOST_ITEMS", 40)
+    data = make_interactions(300, 60, n_each=15)
+    free = {trial.settings for trial in choose_ease(data, 5)}
+    monkeypatch.setattr(linear, "LARGEST_CONDITION", 2.5)
+    narrow = {trial.settings for trial in choose_ease(data, 5)}
+    assert any(needs_double(data, settings) for settings in free)
+    assert not any(needs_double(data, settings) for settings in narrow)
+    monkeypatch.setattr(linear, "LARGEST_CONDITION", 1.0)
+    assert len(choose_ease(data, 5)) == 1

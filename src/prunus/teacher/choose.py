@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy as np
 from prunus import topk
 from prunus.data import splits
 from prunus.data.interactions import Interactions
-from prunus.teacher.linear import EaseSettings, fit_ease
+from prunus.teacher.linear import EaseSettings, fit_ease, needs_double
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,9 @@ def choose_ease(
 ) -> list[Trial]:
     """Try settings of EASE: ``l2`` first, up or down while it helps, then each of the others in turn.
 
+    Of a catalogue larger than :data:`MOST_ITEMS` only settings are tried whose fit to all of it keeps to float32, where
+    there are such.
+
     Args:
         train: the training part; a tenth of each user's items is held out of it.
         k: places of the nDCG.
@@ -57,7 +61,11 @@ def choose_ease(
     histories, test = split.histories.take_users(judged), split.test.take_users(judged)
     tried: dict[EaseSettings, Trial] = {}
 
+    large = train.n_items > MOST_ITEMS
+
     def value(settings: EaseSettings) -> float:
+        if large and needs_double(train, settings):
+            return -math.inf  # its fit would take twice the memory, and the time
         if settings not in tried:
             lists = topk.recommend(fit_ease(split.train, settings).scores, histories, k)
             tried[settings] = Trial(settings, topk.ndcg(lists, test, k).mean)
@@ -66,12 +74,17 @@ def choose_ease(
         return tried[settings].value
 
     at = len(L2) // 2
+    while at + 1 < len(L2) and value(replace(START, l2=L2[at])) == -math.inf:
+        at += 1
     for step in (1, -1):
         while 0 <= at + step < len(L2) and value(replace(START, l2=L2[at + step])) > value(replace(START, l2=L2[at])):
             at += step
     best = replace(START, l2=L2[at])
     for name, options in STEPS:
         best = max([best] + [replace(best, **{name: option}) for option in options], key=value)
+    if not tried:  # there is nothing but float64
+        large = False
+        value(best)
     return sorted(tried.values(), key=lambda trial: -trial.value)
 
 

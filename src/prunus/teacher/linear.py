@@ -127,26 +127,46 @@ def fit_ease(train: Interactions, settings: EaseSettings | None = None, *, memor
         TeacherError: G + diag(r) is not positive definite as rounded.
     """
     settings = settings or EaseSettings()
-    sizes, counts = np.diff(train.indptr).astype(np.float64), train.popularity.astype(np.float64)
-    common = np.maximum(counts, 1) / max(counts.mean(), 1)
-    ridge = settings.l2 * common**settings.growth
-    matrix = train.users_x_items()
-    matrix.data *= np.repeat(
-        (np.maximum(sizes, 1) / sizes.mean()) ** (-settings.long_histories / 2), np.diff(train.indptr)
-    )
-    # Bounds the row sums of G: over the users of an item, the sums of their weights x items.
-    row_sums = matrix.T @ (matrix @ np.ones(train.n_items))
-    double = bool(((row_sums + ridge).max() / ridge.min()) > LARGEST_CONDITION)
+    matrix, ridge = _weighted(train, settings)
+    double = _is_ill_conditioned(matrix, ridge)
     _check_memory(train.n_items, memory_bytes, double=double)
     weights = _gram(matrix, np.float64 if double else np.float32)
     weights[np.diag_indices_from(weights)] += ridge.astype(weights.dtype)
     _invert(weights)
     diagonal = weights.diagonal().copy()
-    scale = (-(common**-settings.popular_items) / diagonal).astype(weights.dtype)
+    scale = (-(_common(train) ** -settings.popular_items) / diagonal).astype(weights.dtype)
     for rows in _blocks(weights):
         weights[rows] *= scale
     np.fill_diagonal(weights, 0.0)
     return ItemItem(weights.astype(np.float32, copy=False), str(settings))
+
+
+def needs_double(train: Interactions, settings: EaseSettings) -> bool:
+    """Tell whether :func:`fit_ease` would use float64, and twice the memory."""
+    return _is_ill_conditioned(*_weighted(train, settings))
+
+
+def _common(train: Interactions) -> NDArray[np.float64]:
+    """Users of each item over their mean; items without count as having one."""
+    counts = train.popularity.astype(np.float64)
+    common: NDArray[np.float64] = np.maximum(counts, 1) / max(counts.mean(), 1)
+    return common
+
+
+def _weighted(train: Interactions, settings: EaseSettings) -> tuple[Any, NDArray[np.float64]]:
+    """Return sqrt(w) X, scipy CSR, and r."""
+    sizes, matrix = np.diff(train.indptr).astype(np.float64), train.users_x_items()
+    matrix.data *= np.repeat(
+        (np.maximum(sizes, 1) / sizes.mean()) ** (-settings.long_histories / 2), np.diff(train.indptr)
+    )
+    return matrix, settings.l2 * _common(train) ** settings.growth
+
+
+def _is_ill_conditioned(matrix: Any, ridge: NDArray[np.float64]) -> bool:  # noqa: ANN401 - scipy
+    """Tell whether a bound of the condition number of X'X + diag(r) is above :data:`LARGEST_CONDITION`."""
+    # Bounds the row sums of G: over the users of an item, the sums of their weights x items.
+    row_sums = matrix.T @ (matrix @ np.ones(matrix.shape[1]))
+    return bool((row_sums + ridge).max() / ridge.min() > LARGEST_CONDITION)
 
 
 def _check_memory(n_items: int, memory_bytes: int | None, *, double: bool) -> None:
