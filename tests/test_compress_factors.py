@@ -10,9 +10,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from prunus.compress.factors import TicketPlan, train_dense, train_factors  # noqa: E402
-from prunus.compress.row_budget import RowBudget  # noqa: E402
+from prunus.compress.row_budget import RowBudget, coarsen  # noqa: E402
 from prunus.data.interactions import Interactions  # noqa: E402
 from prunus.distill.factors import FactorSettings, teacher_lists  # noqa: E402
+from prunus.engine.levels import quantise  # noqa: E402
 from prunus.engine.recommender import DenseFactors  # noqa: E402
 from prunus.engine.recommender_file import packed_bytes  # noqa: E402
 from prunus.errors import BudgetImpossibleError  # noqa: E402
@@ -56,12 +57,31 @@ def test_a_tiny_budget_names_the_least() -> None:
     assert float(caught.value.nearest.removesuffix("B")) > 1
 
 
-@pytest.mark.parametrize(("budget", "bits"), [(12, 4), (30, 8)])
+@pytest.mark.parametrize(("budget", "bits"), [(12, 2), (12, 4), (30, 8)])
 def test_dense_factors_fit_and_are_as_many_as_do(budget: int, bits: int) -> None:
-    """Small dense factors keep within the same budget, and a few more of them would not."""
-    student = train_dense(histories(), None, RowBudget(budget * N_ITEMS, N_ITEMS), bits=bits, settings=SETTINGS)
+    """Small dense factors take the whole of the same budget and no more, however many bits a value has."""
+    note = {"note": "x" * 50}
+    student = train_dense(
+        histories(), None, RowBudget(budget * N_ITEMS, N_ITEMS), bits=bits, settings=SETTINGS, metadata=note
+    )
     assert isinstance(student.model, DenseFactors)
-    assert 0.8 * budget <= packed_bytes(student.model) / N_ITEMS <= budget
+    assert 0.85 * budget <= packed_bytes(student.model, metadata=note) / N_ITEMS <= budget
+
+
+@pytest.mark.parametrize("share", [0.99, 0.8, 0.5])
+def test_levels_further_apart_take_fewer_bytes(share: float) -> None:
+    """Dense factors that came out too large fit, and stand on whole multiples of a step that a file keeps."""
+    rows = np.random.default_rng(0).normal(size=(N_ITEMS, 16)).astype(np.float32)
+    values, step = quantise(rows, 4)
+    model = DenseFactors(values, popular=np.arange(3, dtype=np.int32), step=step)
+    budget = RowBudget(share * packed_bytes(model), N_ITEMS)
+    found = coarsen(model, budget, {})
+    assert 0.7 * budget.n_bytes <= packed_bytes(found) <= budget.n_bytes
+    assert found.step is not None
+    assert found.step == found.step.astype(np.float16)
+    np.testing.assert_allclose(found.decode, np.rint(found.decode / found.step) * found.step, rtol=1e-6)
+    assert np.corrcoef(found.decode.ravel(), rows.ravel())[0, 1] > 0.75
+    assert coarsen(found, budget, {}) is found
 
 
 def test_dense_factors_refuse_a_tiny_budget() -> None:

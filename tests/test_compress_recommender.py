@@ -20,7 +20,7 @@ from prunus.data import splits
 from prunus.engine import recommender_file
 from prunus.engine import recommender_reference as reference
 from prunus.engine.levels import quantise_model
-from prunus.engine.recommender import SparseFactors, SparseRows
+from prunus.engine.recommender import DenseFactors, SparseFactors, SparseRows
 from prunus.errors import BudgetError, BudgetImpossibleError, RecipeChangedError
 from prunus.teacher.item_scores import as_item_scorer
 from prunus.teacher.linear import EaseSettings
@@ -86,6 +86,19 @@ def test_done_is_kept_and_changes_are_refused(
         compress_recommender(SPLIT, recipe=RECIPE.model_copy(update={"budget": "30B"}), out=out)
     with pytest.raises(RecipeChangedError, match=r"inputs\.train"):
         compress_recommender(splits.strong(DATA, 0.2, seed=1), recipe=RECIPE, out=out)
+
+
+def test_dense_students(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short rows of which nothing is pruned keep the same budget and use it; a second run trains nothing, no pilot either."""
+    recipe = RECIPE.model_copy(update={"kind": "dense", "epochs": 6})
+    values = compress_recommender(SPLIT, recipe=recipe, out=tmp_path).to_json()
+    model, _, _ = recommender_file.from_bytes((tmp_path / "recommender.prunus").read_bytes(), "it")
+    assert isinstance(model, DenseFactors)
+    assert 34 <= values["student"]["bytes_per_item"] <= 40
+    assert values["rows"][1]["ndcg@5"] > 1.5 * values["rows"][2]["ndcg@5"]
+    monkeypatch.setattr(job.FactorLoop, "_run_epoch", lambda *_: pytest.fail("an epoch was trained again"))
+    again = compress_recommender(SPLIT, recipe=recipe, out=tmp_path).to_json()
+    assert again["student"] == values["student"]
 
 
 @pytest.mark.long

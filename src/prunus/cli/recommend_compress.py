@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,13 @@ from prunus.cli.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+class Kind(StrEnum):
+    """Students of a recommender."""
+
+    TICKETS = "tickets"
+    DENSE = "dense"
 
 
 @talk.verb(goes_on=True)
@@ -42,7 +50,10 @@ def compress(
             help="Teacher: Steck's EASE with this regularisation; default: settings chosen on a tenth of the training part.",
         ),
     ] = None,
-    factors: Annotated[int, typer.Option(min=2, help="Width of an item's row before pruning.")] = 512,
+    kind: Annotated[
+        Kind, typer.Option("--kind", help="Wide rows of which few values are kept, or short ones of which all are.")
+    ] = Kind.TICKETS,
+    factors: Annotated[int, typer.Option(min=2, help="Width of a ticket's row before pruning.")] = 512,
     bits: Annotated[int, typer.Option(min=2, max=8, help="Of a value in the file.")] = 4,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training users.")] = 60,
     k: Annotated[int, typer.Option("-k", min=1, help="Length of the lists that are judged.")] = 20,
@@ -83,6 +94,7 @@ def compress(
     recipe = RecommenderRecipe(
         budget=budget,
         teacher=None if l2 is None else EaseSettings(l2),
+        kind=kind.value,
         factors=factors,
         bits=bits,
         epochs=epochs,

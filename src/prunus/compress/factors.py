@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 
-from prunus.compress.row_budget import POPULAR, RowBudget, fit, row_length
+from prunus.compress.row_budget import POPULAR, RowBudget, coarsen, fit, row_length
 from prunus.distill.factors import FactorLoop, FactorSettings, TeacherLists
 from prunus.engine.recommender import DenseFactors, SparseFactors
 from prunus.engine.recommender_file import packed_bytes
@@ -33,6 +33,10 @@ OVER: Final = 1.03
 LONG: Final = 1 / 8
 """Rows that keep so much of their width start from a teacher's leading factors, to which all items contribute; shorter
 ones end better from factors that are drawn (nDCG@20 .1993 to .1959 at 14 of 512 values; docs/distillation.md)."""
+
+
+PILOT: Final = 1 / 6
+"""Share of the epochs of the training that tells how many bytes dense factors take."""
 
 
 @dataclass(frozen=True)
@@ -140,46 +144,69 @@ def train_dense(
     lists: TeacherLists | None,
     budget: RowBudget,
     *,
-    bits: int = 8,
+    bits: int = 4,
     settings: FactorSettings | None = None,
+    metadata: Mapping[str, object] | None = None,
     checkpoint: Path | None = None,
+    on_epoch: Callable[[FactorLoop], dict[str, float]] | None = None,
 ) -> FactorStudent:
-    """Train small factors of which none is pruned: what a ticket must beat at the same bytes.
+    """Train small factors of which none is pruned, to the same bytes as a ticket.
+
+    Training with the rounding in place leaves most values on few levels, so that an item takes fewer bytes than of drawn
+    rows, at 3 bits about half. How many is told by a short training (:data:`PILOT`) as wide as drawn rows allow, and the
+    student is as much wider. Should it come out larger than the budget, its levels are set further apart until it fits.
 
     Args:
         train: histories to learn from.
         lists: a teacher's lists for the same users; None for no teacher.
-        budget: bytes of the file.
+        budget: bytes of the file, the items' names not counted.
         bits: of a value in the file.
         settings: of the training.
+        metadata: what will stand in the file beside the model, which counts.
         checkpoint: file for resumes.
+        on_epoch: see :class:`~prunus.distill.factors.FactorLoop`.
 
     Raises:
         BudgetImpossibleError: one factor is too much.
+        RecipeChangedError: the checkpoint belongs to another training.
     """
     settings, popular = settings or FactorSettings(), popular_items(train)
+
+    def size(model: DenseFactors) -> int:
+        return packed_bytes(model, metadata=metadata or {})
 
     def drawn(width: int) -> Factors:
         model = Factors(train.n_items, width, seed=settings.seed, bits=bits)
         model.calibrate()
         return model
 
+    def trained(width: int, settings: FactorSettings, **options: Any) -> tuple[DenseFactors, list[dict[str, Any]]]:  # noqa: ANN401
+        model = Factors(train.n_items, width, seed=settings.seed, bits=bits)
+        loop = FactorLoop(model, train, lists, settings, **options)
+        loop.run()
+        if float(model.step) == 0:
+            model.calibrate()
+        return _dense(model, popular), loop.history
+
     low, high = 0, min(math.ceil(8 * budget.bytes_per_item), train.n_items)  # a value takes a bit at least
     while low < high:
         middle = (low + high + 1) // 2
-        fits = OVER * packed_bytes(drawn(middle).factors(popular)) <= budget.n_bytes
+        fits = size(_dense(drawn(middle), popular)) <= budget.n_bytes
         low, high = (middle, high) if fits else (low, middle - 1)
     if low == 0:
         msg = f"got {budget.bytes_per_item:.3g} bytes an item; one factor of {bits} bits takes more: expected a larger budget"
-        raise BudgetImpossibleError(
-            msg, f"{math.ceil(packed_bytes(drawn(1).factors(popular)) * OVER / train.n_items)}B"
-        )
-    model = Factors(train.n_items, low, seed=settings.seed, bits=bits)
-    loop = FactorLoop(model, train, lists, settings, checkpoint=checkpoint)
-    loop.run()
-    if float(model.step) == 0:
-        model.calibrate()
-    return FactorStudent(model.factors(popular), loop.history)
+        raise BudgetImpossibleError(msg, f"{math.ceil(size(_dense(drawn(1), popular)) / train.n_items)}B")
+    pilot = replace(settings, epochs=max(round(PILOT * settings.epochs), 1))
+    kept = None if checkpoint is None else checkpoint.with_name(f"pilot-{checkpoint.name}")
+    width = min(int(low * budget.n_bytes / size(trained(low, pilot, checkpoint=kept)[0])), train.n_items)
+    found, history = trained(width, settings, checkpoint=checkpoint, on_epoch=on_epoch)
+    return FactorStudent(coarsen(found, budget, metadata or {}), history)
+
+
+def _dense(model: Factors, popular: NDArray[np.int32]) -> DenseFactors:
+    found = model.factors(popular)
+    assert isinstance(found, DenseFactors)
+    return found
 
 
 def _pruner(model: Factors, loop: FactorLoop, share: float, plan: TicketPlan) -> Lottery:

@@ -12,7 +12,7 @@ import torch
 from prunus import __version__, topk
 from prunus.bench import machine
 from prunus.compress.beside import MOST_ITEMS, cut_curve, examples
-from prunus.compress.factors import FactorStudent, train_factors
+from prunus.compress.factors import FactorStudent, train_dense, train_factors
 from prunus.compress.recipe import Silent
 from prunus.compress.row_budget import RowBudget, row_length
 from prunus.compress.workspace import Workspace, digest
@@ -105,7 +105,8 @@ def compress_recommender(
     progress = progress or Silent()
     torch.set_num_threads(recipe.threads)
     budget = RowBudget.parse(recipe.budget, split.train.n_items)
-    row_length(budget, min(recipe.factors, split.train.n_items), recipe.bits)  # says at once what cannot be
+    if recipe.kind == "tickets":
+        row_length(budget, min(recipe.factors, split.train.n_items), recipe.bits)  # says at once what cannot be
     space = Workspace(out)
     parts = {"train": split.train, "histories": split.histories, "test": split.test}
     inputs = {name: fingerprint(part) for name, part in parts.items()}
@@ -210,10 +211,8 @@ def _train(
     metadata: dict[str, Any],
     progress: Progress,
 ) -> FactorStudent:
-    """Train a ticket to the budget."""
-    n_items = split.train.n_items
-    n_factors = min(recipe.factors, n_items)
-    heads, start = source.heads(), source.start(n_factors)
+    """Train a student to the budget."""
+    n_items, heads = split.train.n_items, source.heads()
     batch = FactorSettings().batch_users * (1 if split.train.n_users < MANY_USERS else 4)
     settings = FactorSettings(
         epochs=recipe.epochs,
@@ -228,18 +227,17 @@ def _train(
         progress.advance(loop.epoch)
         return {}
 
-    return train_factors(
-        split.train,
-        heads,
-        budget,
-        n_factors=n_factors,
-        bits=recipe.bits,
-        settings=settings,
-        start=start,
-        metadata=metadata,
-        checkpoint=space.file("student.pt"),
-        on_epoch=on_epoch,
-    )
+    how: dict[str, Any] = {
+        "bits": recipe.bits,
+        "settings": settings,
+        "metadata": metadata,
+        "checkpoint": space.file("student.pt"),
+        "on_epoch": on_epoch,
+    }
+    if recipe.kind == "dense":
+        return train_dense(split.train, heads, budget, **how)
+    n_factors = min(recipe.factors, n_items)
+    return train_factors(split.train, heads, budget, n_factors=n_factors, start=source.start(n_factors), **how)
 
 
 def _curve(

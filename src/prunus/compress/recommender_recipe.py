@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from prunus.teacher.linear import EaseSettings  # noqa: TC001 - pydantic reads it at run time
@@ -13,7 +15,8 @@ class RecommenderRecipe(BaseModel):
     Attributes:
         budget: as typed: ``128B`` (an item), ``400KB`` (the file).
         teacher: settings of EASE; None chooses them on a tenth of the training part. A teacher that was given has none.
-        factors: width of an item's row before pruning.
+        kind: ``tickets``, wide rows of which few values are kept, or ``dense``, short rows of which all are.
+        factors: width of a ticket's row before pruning.
         bits: of a value in the file, 2 to 8.
         epochs: passes over the training users.
         lists: items of the teacher's list that the student learns, for each user.
@@ -28,6 +31,7 @@ class RecommenderRecipe(BaseModel):
     budget: str
     teacher: EaseSettings | None = None
     # docs/distillation.md says what these were chosen by.
+    kind: Literal["tickets", "dense"] = "tickets"
     factors: int = Field(default=512, ge=2)
     bits: int = Field(default=4, ge=2, le=8)
     epochs: int = Field(default=60, ge=1)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prunus.engine.levels import quantise_rows
-from prunus.engine.recommender import SparseFactors, SparseRows
+from prunus.engine.levels import MOST_BITS, quantise, quantise_rows
+from prunus.engine.recommender import DenseFactors, SparseFactors, SparseRows
 from prunus.engine.recommender_file import packed_bytes
 from prunus.errors import BudgetError, BudgetImpossibleError
 
@@ -20,6 +21,8 @@ SAMPLED_ITEMS = 4000
 """Rows drawn to tell what a row costs. Random rows cost more than trained ones, which share factors: the safe side."""
 SLACK = 0.005
 """Share of the budget that a cut may leave unused."""
+COARSER = 1.05
+"""What the distance of two levels is multiplied by, again and again, where dense factors came out too large."""
 POPULAR = 100
 """Popular items kept in the file for empty histories."""
 
@@ -132,6 +135,28 @@ def fit(model: SparseFactors, budget: RowBudget, metadata: Mapping[str, object])
         msg = f"got {budget.bytes_per_item:.3g} bytes an item; one value an item takes more: expected at least {least}"
         raise BudgetImpossibleError(msg, least)
     return cut(_largest(size_of, budget.n_bytes, len(first), len(order), slack=SLACK))
+
+
+def coarsen(model: DenseFactors, budget: RowBudget, metadata: Mapping[str, object]) -> DenseFactors:
+    """Set the levels of dense factors further apart until their file keeps within the budget.
+
+    Args:
+        model: tied, on levels with one step.
+        budget: the bytes.
+        metadata: what will stand beside it in the file.
+
+    Raises:
+        BudgetImpossibleError: not even zeros fit.
+    """
+    values, step = model.decode, model.step
+    while packed_bytes(model, metadata=metadata) > budget.n_bytes:
+        if step is None or not model.decode.any():
+            msg = f"got {budget.bytes_per_item:.3g} bytes an item for {values.shape[1]} dense factors; expected more"
+            raise BudgetImpossibleError(msg, f"{math.ceil(packed_bytes(model, metadata=metadata) / budget.n_items)}B")
+        step = step * np.float32(COARSER)
+        kept = step.astype(np.float16).astype(np.float32)
+        model = replace(model, decode=quantise(values, MOST_BITS, kept)[0], encode=None, step=kept)
+    return model
 
 
 def _largest(size_of: Callable[[int], float], bound: float, low: int, high: int, *, slack: float = 0.0) -> int:
