@@ -3,7 +3,7 @@
     python benchmarks/stream.py run --data ../shared/data --work ~/stream-work        # any number of processes at once
     python benchmarks/stream.py table --work ~/stream-work -o benchmarks/results/stream-goals.json
 
-*Tuning*: every method tries four learning rates on the first 30 % of a stream (seed 0, 90 % fewer operations), and the one
+*Tuning*: every method tries five learning rates on the first 30 % of a stream (seed 0, 90 % fewer operations), and the one
 with the smallest loss over its last two thirds is taken for all seeds and densities. *Report*: the other 70 %. Gap: by how
 much the loss of a method is above that of the dense net trained alone, in per cent. The interval is of a paired bootstrap,
 over windows of 20,480 events and over seeds. Each cell is a file of the work folder: a run that is stopped goes on there.

@@ -1,4 +1,4 @@
-"""The methods of benchmarks/stream.py. Each has four learning rates to be tuned, and nothing else."""
+"""The methods of benchmarks/stream.py. Each has five learning rates to be tuned, and nothing else."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from prunus.online.learner import Learner
     from prunus.student.ctr import ClickShape
 
-WIDE, SMALL = (5e-4, 1e-3, 2e-3, 4e-3), (1e-3, 2e-3, 4e-3, 8e-3)
-TURNED = (2e-3, 4e-3, 8e-3, 16e-3)
+WIDE, SMALL = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3), (1e-3, 2e-3, 4e-3, 8e-3, 16e-3)
+TURNED = (1e-3, 2e-3, 4e-3, 8e-3, 16e-3)
 """Grids of learning rates: of dense nets, of nets with fewer weights, and of SOAP."""
 AGAIN = Again(1)
 

@@ -68,3 +68,15 @@ def test_goes_on_from_its_state() -> None:
     second = Soap([half])
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     assert torch.equal(descend(second, half, steps[13:]), expected)
+
+
+def test_survives_gradients_of_low_rank() -> None:
+    """Gradients of rank 1, tiny or zero, as of the first batches, leave finite weights."""
+    generator = torch.Generator().manual_seed(5)
+    weight = torch.zeros(100, 200, requires_grad=True)
+    optimiser = Soap([weight])
+    for scale in (1e-12, 0.0, 1e-20, 1e-6):
+        row, column = torch.randn(100, 1, generator=generator), torch.randn(1, 200, generator=generator).relu()
+        weight.grad = scale * row @ column
+        optimiser.step()
+    assert weight.isfinite().all()

@@ -86,7 +86,7 @@ def _step(weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[s
     state["mean"].lerp_(gradient, 1 - first)
     mean = state["mean"]
     if weight.ndim == 2:
-        _turn(gradient, state, group)
+        _turn(weight, gradient, state, group)
         u, v = state["u"], state["v"]
         gradient, mean = u.T @ gradient @ v, u.T @ mean @ v
     state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
@@ -97,12 +97,13 @@ def _step(weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[s
     weight.sub_(change, alpha=group["lr"])
 
 
-def _turn(gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+def _turn(weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
     """Take a gradient into L and R; correct the bases when it is time."""
     sides = (("left", "u", gradient @ gradient.T), ("right", "v", gradient.T @ gradient))
     for moment, basis, product in sides:
         state[moment].lerp_(product, 1 - group["memory"])
         if state["step"] == 1:
-            state[basis] = torch.linalg.eigh(state[moment])[1]
+            # In float32 LAPACK's eigh gives NaN for some matrices of low rank and tiny entries.
+            state[basis] = torch.linalg.eigh(state[moment].double())[1].to(weight.dtype)
         elif state["step"] % group["every"] == 0:
             state[basis] = cast("Tensor", torch.linalg.qr(state[moment] @ state[basis])[0])
