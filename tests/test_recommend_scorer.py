@@ -12,6 +12,7 @@ import pytest
 import prunus
 from prunus import _native
 from prunus.engine import recommender_reference as reference
+from prunus.engine.levels import quantise_rows
 from prunus.engine.recommend_scorer import RecommendScorer
 from prunus.engine.recommender import DenseFactors, SparseFactors, SparseRows
 from prunus.engine.recommender_file import save
@@ -120,6 +121,22 @@ def test_candidates_block_and_seen(isa, n_users):
         for row in found.ids[~warm]:
             assert row[row >= 0].tolist() == popular[:25]
     assert (scorer.recommend([[1]], 3, candidates=[]).ids == -1).all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("bits", [4, 8])
+def test_long_histories(isa, bits):
+    """Levels as large as they come, of one sign in each factor, in histories about the lengths at which sums are widened."""
+    n_items, n_factors, stored = 4200, 40, 20
+    rng = np.random.default_rng(bits)
+    factor = np.sort(np.argsort(rng.random((n_items, n_factors)), axis=1)[:, :stored], axis=1).ravel()
+    rows = SparseRows(n_factors, np.arange(n_items + 1) * stored, factor, np.where(factor % 2, 1.0, -1.0))
+    model = SparseFactors(quantise_rows(rows, bits), popular=np.arange(n_items))
+    histories = [rng.permutation(n_items)[:length] for length in (17, 18, 256, 257, 4080, 4081, n_items)]
+    scorer, dense = RecommendScorer(model, isa=isa), model.decode.to_dense().astype(np.float64)
+    scores = (np.array([dense[history].sum(axis=0) for history in histories]) @ dense.T).astype(np.float32)
+    assert close(scorer.scores(histories), scores).all()
+    check_lists(scorer.recommend(histories, 9, mask_seen=False), scores, np.ones_like(scores, bool), 9)
 
 
 def test_ties_go_to_the_lower_number():

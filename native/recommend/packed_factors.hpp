@@ -27,8 +27,10 @@ struct Quads {
     // Or null: all levels plus 8, [groups / nibble_groups][factors / 4][nibble_groups / 2][16][4], up to whole blocks
     // of factors: the low half of a byte is of an even group, the high half of the odd one after it.
     const char* nibbles;
-    // Or null: all levels, [items][stride] by item, up to a multiple of 64 factors.
+    // Or null, at most one of them: all levels by item, [items][stride], `stride` a multiple of 256 factors; of four
+    // bits as in `add_nibbles`.
     const int8_t* levels;
+    const char* level_nibbles;
     size_t stride;
 };
 

@@ -83,6 +83,8 @@ void Recommender::encode(const Request& request, size_t user, float* profile) co
     const int32_t *first = request.items + request.indptr[user], *last = request.items + request.indptr[user + 1];
     if (encode_dense_ != nullptr)
         return isa_.add_levels(encode_dense_, encode_stride_, first, last, encode_step_[0], profile);
+    if (encode_nibbles_ != nullptr)
+        return isa_.add_nibbles(encode_nibbles_, encode_stride_, first, last, encode_step_[0], profile);
     if (encode_rows_ == nullptr) {
         for (; first != last; ++first)
             for (uint32_t j = encode_start_[*first]; j < encode_start_[*first + 1]; ++j)

@@ -98,10 +98,12 @@ class Recommender {
     const uint32_t* encode_start_ = nullptr;  // [items + 1] in values
     const int32_t* encode_at_ = nullptr;
     const float* encode_value_ = nullptr;
-    const char* encode_rows_ = nullptr;     // or null: a row's factors in 16 bits, then its levels in 8
-    const size_t* encode_row_ = nullptr;    // [items + 1] in bytes, multiples of 64
-    const float* encode_step_ = nullptr;    // [items], scale included
-    const int8_t* encode_dense_ = nullptr;  // or null: levels of every factor, [items][encode_stride_]
+    const char* encode_rows_ = nullptr;   // or null: a row's factors in 16 bits, then its levels in 8
+    const size_t* encode_row_ = nullptr;  // [items + 1] in bytes, multiples of 64
+    const float* encode_step_ = nullptr;  // [items], scale included
+    // Or null, at most one of them: levels of every factor, [items][encode_stride_].
+    const int8_t* encode_dense_ = nullptr;
+    const char* encode_nibbles_ = nullptr;  // as in RecommendIsa::add_nibbles
     size_t encode_stride_ = 0;
     const int32_t* place_of_ = nullptr;
     std::vector<std::shared_ptr<void>> kept_;

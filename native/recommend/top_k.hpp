@@ -43,7 +43,8 @@ struct TopK {
     // Write the best, best first; -1 and -infinity after the last of them.
     void write(int32_t* items, float* scores, uint32_t length) {
         shrink();
-        std::sort(keys, keys + count, std::greater<uint64_t>());
+        if (!std::is_sorted(keys, keys + count, std::greater<uint64_t>()))
+            std::sort(keys, keys + count, std::greater<uint64_t>());
         for (uint32_t i = 0; i < length; ++i) {
             items[i] = i < count ? static_cast<int32_t>(~static_cast<uint32_t>(keys[i])) : -1;
             scores[i] = i < count ? score_of(keys[i]) : -std::numeric_limits<float>::infinity();

@@ -36,8 +36,8 @@ struct Vec {
 }  // namespace
 
 extern const RecommendIsa isa;
-const RecommendIsa isa = {"avx2",  Vec::lanes,       2, false, score_many<Vec>, score_one<Vec>, nullptr,
-                          nullptr, offer_scores<Vec>};
+const RecommendIsa isa = {"avx2",         Vec::lanes, 2,       false,   score_many<Vec>,
+                          score_one<Vec>, nullptr,    nullptr, nullptr, offer_scores<Vec>};
 
 }  // namespace avx2
 }  // namespace recommend

@@ -15,8 +15,8 @@ namespace {
 }  // namespace
 
 extern const RecommendIsa isa;
-const RecommendIsa isa = {"avx512",   Vec::lanes,       2, false, score_many<Vec>, score_one<Vec>, nullptr,
-                          add_levels, offer_scores<Vec>};
+const RecommendIsa isa = {"avx512",       Vec::lanes, 2,          false,       score_many<Vec>,
+                          score_one<Vec>, nullptr,    add_levels, add_nibbles, offer_scores<Vec>};
 
 }  // namespace avx512
 }  // namespace recommend

@@ -16,13 +16,28 @@ struct Vec {
     static PRUNUS_INLINE uint32_t at_least(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 };
 
-// Levels of 256 factors are added in 16 bits, 256 rows at most before they could overflow; then they join the profile.
+constexpr size_t widest = 256;  // factors of which levels are added at once
+
+// Add `step` times sums of levels, in 16 bits, to a profile.
+PRUNUS_INLINE void join(const __m512i* sum, float step, float* profile) {
+    const Vec::Reg by = Vec::splat(step);
+    PRUNUS_UNROLL
+    for (size_t i = 0; i < widest / 32; ++i) {
+        float* out = profile + 32 * i;
+        const __m512i low = _mm512_cvtepi16_epi32(_mm512_castsi512_si256(sum[i])),
+                      high = _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(sum[i], 1));
+        _mm512_store_ps(out, Vec::fma(_mm512_cvtepi32_ps(low), by, Vec::load(out)));
+        _mm512_store_ps(out + 16, Vec::fma(_mm512_cvtepi32_ps(high), by, Vec::load(out + 16)));
+    }
+}
+
+// Levels are added in 16 bits, 256 rows at most before they could overflow; then they join the profile.
 void add_levels(const int8_t* levels, size_t stride, const int32_t* first, const int32_t* last, float step,
                 float* profile) noexcept {
-    constexpr size_t width = 256, most_rows = 256, ahead = 16;
+    constexpr size_t most_rows = 256, ahead = 16;
     for (; first != last;) {
         const int32_t* end = static_cast<size_t>(last - first) > most_rows ? first + most_rows : last;
-        for (size_t begin = 0; begin < stride; begin += width) {
+        for (size_t begin = 0; begin < stride; begin += widest) {
             __m512i sum[8];
             PRUNUS_UNROLL
             for (int i = 0; i < 8; ++i) sum[i] = _mm512_setzero_si512();
@@ -39,14 +54,49 @@ void add_levels(const int8_t* levels, size_t stride, const int32_t* first, const
                         sum[i],
                         _mm512_cvtepi8_epi16(_mm256_load_si256(reinterpret_cast<const __m256i*>(row + 32 * i))));
             }
-            const Vec::Reg by = Vec::splat(step);
-            for (int i = 0; i < 8; ++i) {
-                float* out = profile + begin + 32 * static_cast<size_t>(i);
-                const __m512i low = _mm512_cvtepi16_epi32(_mm512_castsi512_si256(sum[i])),
-                              high = _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(sum[i], 1));
-                _mm512_store_ps(out, Vec::fma(_mm512_cvtepi32_ps(low), by, Vec::load(out)));
-                _mm512_store_ps(out + 16, Vec::fma(_mm512_cvtepi32_ps(high), by, Vec::load(out + 16)));
+            join(sum, step, profile + begin);
+        }
+        first = end;
+    }
+}
+
+// Nibbles are added in bytes, 17 rows at most before they could overflow, and these in 16 bits, 240 times at most.
+void add_nibbles(const char* levels, size_t stride, const int32_t* first, const int32_t* last, float step,
+                 float* profile) noexcept {
+    constexpr ptrdiff_t most_rows = 17, most_sums = 240, ahead = 16;
+    const __m512i nibble = _mm512_set1_epi8(15);
+    for (; first != last;) {
+        const int32_t* end = last - first > most_rows * most_sums ? first + most_rows * most_sums : last;
+        for (size_t begin = 0; begin < stride; begin += widest) {
+            __m512i sum[8];
+            PRUNUS_UNROLL
+            for (int i = 0; i < 8; ++i) sum[i] = _mm512_set1_epi16(static_cast<int16_t>(-8 * (end - first)));
+            for (const int32_t* item = first; item != end;) {
+                __m512i few[4];
+                PRUNUS_UNROLL
+                for (int i = 0; i < 4; ++i) few[i] = _mm512_setzero_si512();
+                for (const int32_t* stop = end - item > most_rows ? item + most_rows : end; item != stop; ++item) {
+                    const char* row = levels + (static_cast<size_t>(*item) * stride + begin) / 2;
+                    if (end - item > ahead) {
+                        const char* later = levels + (static_cast<size_t>(item[ahead]) * stride + begin) / 2;
+                        __builtin_prefetch(later);
+                        __builtin_prefetch(later + 64);
+                    }
+                    PRUNUS_UNROLL
+                    for (int i = 0; i < 4; i += 2) {
+                        const __m512i both = _mm512_load_si512(row + 32 * i);
+                        few[i] = _mm512_add_epi8(few[i], _mm512_and_si512(both, nibble));
+                        few[i + 1] = _mm512_add_epi8(few[i + 1], _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble));
+                    }
+                }
+                PRUNUS_UNROLL
+                for (int i = 0; i < 4; ++i) {
+                    sum[2 * i] = _mm512_add_epi16(sum[2 * i], _mm512_cvtepu8_epi16(_mm512_castsi512_si256(few[i])));
+                    sum[2 * i + 1] =
+                        _mm512_add_epi16(sum[2 * i + 1], _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(few[i], 1)));
+                }
             }
+            join(sum, step, profile + begin);
         }
         first = end;
     }

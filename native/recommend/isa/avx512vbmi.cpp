@@ -59,6 +59,11 @@ PRUNUS_INLINE __m512i table_of(const char* p) {
     return _mm512_load_si512(p);
 }
 
+PRUNUS_INLINE Vec::Reg number_of(__m512i low, __m512i mid, __m512i high) {
+    return Vec::fma(_mm512_cvtepi32_ps(high), Vec::splat(65536.0f),
+                    Vec::fma(_mm512_cvtepi32_ps(mid), Vec::splat(256.0f), _mm512_cvtepi32_ps(low)));
+}
+
 // s = step unit (sum of levels u - 2^23 sum of levels) + bias: three sums of bytes, the highest of which starts at
 // minus 128 times the sum of levels.
 void score_quads(const PackedFactors& model, const float* profile, char* tables, float* scores) noexcept {
@@ -82,10 +87,8 @@ void score_quads(const PackedFactors& model, const float* profile, char* tables,
                 high = _mm512_dpbusd_epi32(high, _mm512_permutex2var_epi8(high_0, at, high_1), levels);
             }
         }
-        const Vec::Reg sum = Vec::fma(_mm512_cvtepi32_ps(high), Vec::splat(65536.0f),
-                                      Vec::fma(_mm512_cvtepi32_ps(mid), Vec::splat(256.0f), _mm512_cvtepi32_ps(low)));
         const Vec::Reg step = _mm512_mul_ps(Vec::load(quads.step + first), Vec::splat(unit));
-        _mm512_store_ps(scores + first, Vec::fma(sum, step, Vec::load(model.bias + first)));
+        _mm512_store_ps(scores + first, Vec::fma(number_of(low, mid, high), step, Vec::load(model.bias + first)));
     }
 }
 
@@ -102,23 +105,43 @@ float fill_table(const float* profile, uint32_t factors, char* table) {
     return largest / 126.9f;
 }
 
-// From levels of every factor where there are some: 512 of those are eight cache lines and no gathers.
-PRUNUS_INLINE float score_exactly(const PackedFactors& model, const float* profile, uint32_t place) {
+// From levels of every factor where there are some: 512 of those are eight cache lines, or four, and no gathers. Of
+// four bits they are multiplied by the profile's number in three planes, as in `score_quads`.
+PRUNUS_INLINE float score_exactly(const PackedFactors& model, const User& user, float unit, uint32_t place) {
+    const Quads& quads = model.quads;
+    const size_t row = static_cast<size_t>(model.item_at[place]) * quads.stride;
     Vec::Reg sum = Vec::splat(0.0f);
-    if (model.quads.levels != nullptr) {
-        const int8_t* levels = model.quads.levels + static_cast<size_t>(model.item_at[place]) * model.quads.stride;
+    if (quads.level_nibbles != nullptr) {
+        const char* table = user.tables;
+        const __m512i nibble = _mm512_set1_epi8(15), eight = _mm512_set1_epi8(8);
+        __m512i low = _mm512_setzero_si512(), mid = low,
+                high = _mm512_zextsi128_si512(_mm_cvtsi32_si128(quads.level_sum[place]));
+        for (uint32_t b = 0; b < quads.blocks; ++b, table += block * byte_planes) {
+            const __m512i both = _mm512_load_si512(quads.level_nibbles + row / 2 + b * (block / 2));
+            const __m512i first = _mm512_sub_epi8(_mm512_and_si512(both, nibble), eight),
+                          second = _mm512_sub_epi8(_mm512_and_si512(_mm512_srli_epi16(both, 4), nibble), eight);
+            low = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(low, table_of(table), first), table_of(table + 64), second);
+            mid = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(mid, table_of(table + 128), first), table_of(table + 192),
+                                      second);
+            high = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(high, table_of(table + 256), first), table_of(table + 320),
+                                       second);
+        }
+        return Vec::total(number_of(low, mid, high)) * (quads.step[place] * unit) + model.bias[place];
+    }
+    if (quads.levels != nullptr) {
+        const int8_t* levels = quads.levels + row;
         Vec::Reg odd = sum;
         for (uint32_t i = 0; i < model.factors; i += 2 * Vec::lanes) {
             const __m256i both = _mm256_load_si256(reinterpret_cast<const __m256i*>(levels + i));
             const __m512i low = _mm512_cvtepi8_epi32(_mm256_castsi256_si128(both)),
                           high = _mm512_cvtepi8_epi32(_mm256_extracti128_si256(both, 1));
-            sum = Vec::fma(_mm512_cvtepi32_ps(low), Vec::load(profile + i), sum);
-            odd = Vec::fma(_mm512_cvtepi32_ps(high), Vec::load(profile + i + Vec::lanes), odd);
+            sum = Vec::fma(_mm512_cvtepi32_ps(low), Vec::load(user.profile + i), sum);
+            odd = Vec::fma(_mm512_cvtepi32_ps(high), Vec::load(user.profile + i + Vec::lanes), odd);
         }
-        return Vec::total(Vec::add(sum, odd)) * model.quads.step[place] + model.bias[place];
+        return Vec::total(Vec::add(sum, odd)) * quads.step[place] + model.bias[place];
     }
     for (uint32_t i = model.start[place]; i < model.start[place] + model.length[place]; i += Vec::lanes)
-        sum = Vec::fma(Vec::load_any(model.value + i), Vec::gather(profile, model.factor + i), sum);
+        sum = Vec::fma(Vec::load_any(model.value + i), Vec::gather(user.profile, model.factor + i), sum);
     return Vec::total(sum) + model.bias[place];
 }
 
@@ -240,6 +263,26 @@ float largest_kth(float* numbers, uint32_t vectors, uint32_t k) {
     return number;
 }
 
+// Put a short list in order. A key's place is the number of those above it: no branch that is guessed wrong.
+void sort(TopK& list) {
+    constexpr uint32_t most = 48;
+    static_assert(most <= 64, "TopK has room for that many");
+    if (list.count > most) return;
+    std::fill_n(list.keys + list.count, most - list.count, 0);
+    uint64_t sorted[most];
+    for (uint32_t i = 0; i < list.count; ++i) {
+        const __m512i own = _mm512_set1_epi64(static_cast<int64_t>(list.keys[i]));
+        uint32_t above = 0;
+        PRUNUS_UNROLL
+        for (uint32_t j = 0; j < most; j += 8)
+            above += static_cast<uint32_t>(
+                __builtin_popcount(_mm512_cmpgt_epu64_mask(_mm512_loadu_si512(list.keys + j), own)));
+        sorted[above] = list.keys[i];
+    }
+    list.count = std::min(list.count, list.k);
+    std::copy_n(sorted, list.count, list.keys);
+}
+
 // k items have lower bounds of at least the k-th largest maximum, so an item whose upper bound is below that is not in
 // the list. The others, a few dozen more than the list is long, are scored exactly. No branch depends on a score until
 // there are so few: those would be guessed wrong.
@@ -257,15 +300,19 @@ void finish(const PackedFactors& model, User& user) {
         count += static_cast<uint32_t>(__builtin_popcount(good));
     }
     const Quads& quads = model.quads;
+    const bool nibbles = quads.level_nibbles != nullptr;
+    const char* levels = nibbles ? quads.level_nibbles : reinterpret_cast<const char*>(quads.levels);
+    const size_t bytes = nibbles ? quads.stride / 2 : quads.stride;
+    const float unit = nibbles ? fill_tables(user.profile, model.factors, user.tables) : 0.0f;
     for (uint32_t i = 0; i < count; ++i) {
         const uint32_t place = static_cast<uint32_t>(user.found[i]);
-        if (quads.levels != nullptr && i + 3 < count)
-            for (size_t at = 0; at < quads.stride; at += 64)
-                __builtin_prefetch(quads.levels + static_cast<size_t>(model.item_at[user.found[i + 3]]) * quads.stride +
-                                   at);
-        const float score = score_exactly(model, user.profile, place);
+        if (levels != nullptr && i + 3 < count)
+            for (size_t at = 0; at < bytes; at += 64)
+                __builtin_prefetch(levels + static_cast<size_t>(model.item_at[user.found[i + 3]]) * bytes + at);
+        const float score = score_exactly(model, user, unit, place);
         if (score >= list.threshold) list.offer(score, model.item_at[place]);
     }
+    sort(list);
 }
 
 void best_quads(const PackedFactors& model, User* users, uint32_t count) noexcept {
@@ -298,8 +345,8 @@ void best_quads(const PackedFactors& model, User* users, uint32_t count) noexcep
 }  // namespace
 
 extern const RecommendIsa isa;
-const RecommendIsa isa = {"avx512vbmi", Vec::lanes,       2, true, score_many<Vec>, score_quads, best_quads,
-                          add_levels,   offer_scores<Vec>};
+const RecommendIsa isa = {"avx512vbmi", Vec::lanes, 2,          true,        score_many<Vec>,
+                          score_quads,  best_quads, add_levels, add_nibbles, offer_scores<Vec>};
 
 }  // namespace avx512vbmi
 }  // namespace recommend

@@ -32,8 +32,8 @@ struct Vec {
 }  // namespace
 
 extern const RecommendIsa isa;
-const RecommendIsa isa = {"neon",  Vec::lanes,       2, false, score_many<Vec>, score_one<Vec>, nullptr,
-                          nullptr, offer_scores<Vec>};
+const RecommendIsa isa = {"neon",         Vec::lanes, 2,       false,   score_many<Vec>,
+                          score_one<Vec>, nullptr,    nullptr, nullptr, offer_scores<Vec>};
 
 }  // namespace neon
 }  // namespace recommend

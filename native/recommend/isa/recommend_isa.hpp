@@ -42,6 +42,10 @@ struct RecommendIsa {
     // Add `step` times the rows of some items to a profile, or null: levels [items][stride], both of whole cache lines.
     void (*add_levels)(const int8_t* levels, size_t stride, const int32_t* first, const int32_t* last, float step,
                        float* profile) noexcept;
+    // The same of levels of four bits: a byte of a row has those of factors 128 b + i (low) and 128 b + 64 + i (high)
+    // plus 8.
+    void (*add_nibbles)(const char* levels, size_t stride, const int32_t* first, const int32_t* last, float step,
+                        float* profile) noexcept;
     // Offer the scores of one user to a list; bit i of allowed[g] is for place 16 g + i.
     void (*offer)(const PackedFactors& model, const float* scores, const uint16_t* allowed, TopK& list) noexcept;
 };

@@ -46,8 +46,8 @@ struct Vec {
 }  // namespace
 
 extern const RecommendIsa isa;
-const RecommendIsa isa = {"scalar", Vec::lanes,       3, false, score_many<Vec>, score_one<Vec>, nullptr,
-                          nullptr,  offer_scores<Vec>};
+const RecommendIsa isa = {"scalar",       Vec::lanes, 3,       false,   score_many<Vec>,
+                          score_one<Vec>, nullptr,    nullptr, nullptr, offer_scores<Vec>};
 
 }  // namespace scalar
 }  // namespace recommend
