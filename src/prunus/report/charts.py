@@ -6,9 +6,22 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from prunus.report import form
-from prunus.report.markup import Markup, coordinate, element, joined
+from prunus.report.markup import Markup, element, joined
 from prunus.report.run import USUAL_BATCH
-from prunus.report.svg import Box, Labels, Scale, decimals_of, label, line, mark, padded, picture, plain, polyline
+from prunus.report.svg import (
+    Box,
+    Labels,
+    Scale,
+    clipped,
+    decimals_of,
+    label,
+    line,
+    mark,
+    padded,
+    picture,
+    plain,
+    polyline,
+)
 from prunus.report.values import positive
 
 if TYPE_CHECKING:
@@ -89,7 +102,7 @@ def frontier(run: Run, batch: int, width: float) -> Markup:
         (x(model.us[batch]), y(model.quality or 0.0)) for model in shown if model.role in {"forest", "teacher"}
     )
     if len(forests) > 1:
-        parts.append(_clipped(area, polyline(forests, "thread")))
+        parts.append(clipped(area, polyline(forests, "thread")))
     whiskers: list[Box] = []
     for model in shown:
         whisker = _whisker(model, spots[id(model)][0], y, base)
@@ -275,13 +288,6 @@ def _point_name(model: Model) -> str:
     if model.role == "forest" and model.trees is not None:
         return form.counted(model.trees, "tree")
     return model.name.partition(",")[0].strip() or model.name
-
-
-def _clipped(area: Box, drawing: Markup) -> Markup:
-    """Cut off what lies outside the area."""
-    width, height = area.right - area.left, area.bottom - area.top
-    view = " ".join(coordinate(value) for value in (area.left, area.top, width, height))
-    return element("svg", drawing, x=area.left, y=area.top, width=width, height=height, viewBox=view)
 
 
 def _spoken(run: Run, model: Model, batch: int) -> str:

@@ -8,6 +8,7 @@ from prunus.report import details, form, method, page, sections
 from prunus.report.headline import headline
 from prunus.report.markup import Markup, element, joined
 from prunus.report.run import Run, read
+from prunus.report.sections import tile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,18 +88,8 @@ def _head(run: Run, words: Headline) -> Markup:
 
 
 def _figures(run: Run) -> Markup:
-    tiles = [tile for tile in (_quality_tile(run), _speed_tile(run), _size_tile(run)) if tile]
+    tiles = [one for one in (_quality_tile(run), _speed_tile(run), _size_tile(run)) if one]
     return element("div", *tiles, class_="tiles") if tiles else Markup()
-
-
-def _tile(name: str, big: str, *lines: str) -> Markup:
-    return element(
-        "div",
-        element("h2", name),
-        element("p", big, class_="big"),
-        *(element("p", line) for line in lines if line),
-        class_="tile",
-    )
 
 
 def _quality_tile(run: Run) -> Markup:
@@ -119,7 +110,7 @@ def _quality_tile(run: Run) -> Markup:
             f"difference {form.signed(test.difference)}{share}, at least {form.signed(test.lower)} with 95 % confidence"
         )
         change = change if test.lower is not None else f"difference {form.signed(test.difference)}{share}"
-    return _tile("Quality", form.quality(student_mean), compared, change)
+    return tile("Quality", form.quality(student_mean), compared, change)
 
 
 def _speed_tile(run: Run) -> Markup:
@@ -131,7 +122,7 @@ def _speed_tile(run: Run) -> Markup:
     own = form.us(chosen.us[batch])
     at_batch = f"a document at batch {form.whole(batch)}; one thread, median of interleaved runs"
     if ratio is None or bar is None:
-        return _tile("Speed", own, at_batch)
+        return tile("Speed", own, at_batch)
     others = [
         f"{form.times(value)}\N{MULTIPLICATION SIGN} at batch {form.whole(size)}"
         for size in run.batches
@@ -141,7 +132,7 @@ def _speed_tile(run: Run) -> Markup:
     against = _against(run.faster(chosen, run.rival_forest))
     also = ", ".join(others)
     faster = "faster" if ratio >= 1 else "the teacher's speed"
-    return _tile(
+    return tile(
         "Speed",
         f"{form.times(ratio) if ratio >= 1 else f'{ratio:.2f}'}\N{MULTIPLICATION SIGN} {faster}",
         words,
@@ -178,4 +169,4 @@ def _size_tile(run: Run) -> Markup:
     )
     if chosen.features_used is not None:
         counted.append(f"reads {form.counted(chosen.features_used, 'feature')}")
-    return _tile("Size", big, compared, ", ".join(counted))
+    return tile("Size", big, compared, ", ".join(counted))

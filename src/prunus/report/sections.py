@@ -41,6 +41,17 @@ def both(draw: Callable[[float], Markup]) -> Markup:
     return joined([draw(charts.WIDE), draw(charts.NARROW)])
 
 
+def tile(name: str, big: str, *lines: str) -> Markup:
+    """Return a figure in large type under its name, with lines of words."""
+    return element(
+        "div",
+        element("h2", name),
+        element("p", big, class_="big"),
+        *(element("p", line) for line in lines if line),
+        class_="tile",
+    )
+
+
 def verdict(run: Run) -> Markup:
     """The paired test in words and as an interval against the margin line."""
     test = run.verdict

@@ -87,6 +87,14 @@ def plain(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.12g}" if value >= 1e-4 else f"{value:.0e}"
 
 
+def coarse(value: float) -> str:
+    """Write a large count in few letters: ``250 k``, ``1.5 M``."""
+    for name, scale in ((" G", 1e9), (" M", 1e6), (" k", 1e3)):
+        if abs(value) >= scale:
+            return f"{value / scale:.4g}{name}"
+    return f"{value:.4g}"
+
+
 def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
     """Return a straight line."""
     return element("line", x1=float(x1), y1=float(y1), x2=float(x2), y2=float(y2), class_=class_)
@@ -166,6 +174,13 @@ class Box:
             and self.top >= other.top
             and self.bottom <= other.bottom
         )
+
+
+def clipped(area: Box, drawing: Markup) -> Markup:
+    """Cut off what lies outside the area."""
+    width, height = area.right - area.left, area.bottom - area.top
+    view = " ".join(coordinate(value) for value in (area.left, area.top, width, height))
+    return element("svg", drawing, x=area.left, y=area.top, width=width, height=height, viewBox=view)
 
 
 class Labels:

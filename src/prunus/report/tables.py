@@ -54,7 +54,7 @@ def table(
     numeric = [any(row[column].exact is not None for row in rows) for column in range(len(headings))]
     head = [
         element("th", name, element("small", unit) if unit else "", scope="col", class_="n" if is_number else None)
-        for (name, unit), is_number in zip(headings, numeric, strict=True)
+        for (name, unit), is_number in zip(headings, [False, *numeric[1:]], strict=True)
     ]
     marked = set(marked)
     body = [
