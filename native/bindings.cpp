@@ -1,4 +1,4 @@
-// Python sees the core through this file, bindings_forest.cpp and bindings_recommend.cpp.
+// Python sees the core through this file, bindings_click.cpp, bindings_forest.cpp and bindings_recommend.cpp.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bindings_buffer.hpp"
+#include "bindings_click.hpp"
 #include "bindings_forest.hpp"
 #include "bindings_recommend.hpp"
 #include "engine/dispatch.hpp"
@@ -89,7 +90,7 @@ prunus::LayerDescription describe(nb::tuple layer) {
 
 void build(prunus::Network* self, size_t n_features, Vector<uint8_t> allow_missing, Vector<int32_t> feature,
            Vector<uint8_t> kind, Vector<float> center, Vector<float> scale, Vector<float> lower, Vector<float> upper,
-           Vector<float> fill, nb::list layers, const std::string& isa) {
+           Vector<float> fill, nb::list layers, const std::string& isa, size_t n_outputs) {
     prunus::Description d{};
     d.features = width(n_features, "features");
     d.allow_missing = sized(allow_missing, n_features, "allow_missing");
@@ -101,6 +102,7 @@ void build(prunus::Network* self, size_t n_features, Vector<uint8_t> allow_missi
     d.lower = sized(lower, d.slots, "lower");
     d.upper = sized(upper, d.slots, "upper");
     d.fill = sized(fill, d.slots, "fill");
+    d.outputs = width(n_outputs, "outputs");
     for (nb::handle layer : layers) d.layers.push_back(describe(nb::cast<nb::tuple>(layer)));
     const std::string problem = prunus::Network::check(d);
     if (!problem.empty()) refuse(problem);
@@ -114,6 +116,7 @@ int score(const prunus::Network& self, nb::handle X_object, nb::handle out_objec
     if (out.shape(0) != X.shape(0))
         refuse("out has " + std::to_string(out.shape(0)) + " entries; expected one for each of " +
                std::to_string(X.shape(0)) + " documents");
+    if (self.outputs() != 1) refuse("the network has " + std::to_string(self.outputs()) + " outputs; expected 1");
     if (n_threads < 1 || n_threads > 65535) refuse("n_threads must be 1 to 65535");
     int status;
     {
@@ -140,12 +143,13 @@ NB_MODULE(_native, module) {
     nb::class_<prunus::Network>(module, "Network", "A network packed for one instruction set.")
         .def("__init__", build, "n_features"_a, "allow_missing"_a.noconvert(), "feature"_a.noconvert(),
              "kind"_a.noconvert(), "center"_a.noconvert(), "scale"_a.noconvert(), "lower"_a.noconvert(),
-             "upper"_a.noconvert(), "fill"_a.noconvert(), "layers"_a, "isa"_a)
+             "upper"_a.noconvert(), "fill"_a.noconvert(), "layers"_a, "isa"_a, "n_outputs"_a = 1)
         .def("score", score, "X"_a, "out"_a, "n_threads"_a = 1,
              "Score the rows of X into out; returns flags (1: NaN where forbidden, 2: infinity in a feature that is "
              "read).")
         .def_prop_ro("isa", [](const prunus::Network& self) { return self.isa().name; })
         .def_prop_ro("tile", &prunus::Network::tile, "Documents of a full tile.");
+    bind_click(module);
     bind_forest(module);
     bind_recommend(module);
 }

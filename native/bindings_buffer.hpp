@@ -6,31 +6,45 @@
 #include <nanobind/ndarray.h>
 
 #include <cstdint>
+#include <cstring>
 #include <string>
-#include <type_traits>
 
 #include "engine/dispatch.hpp"
 
-// A buffer of float32 or int32, C-contiguous and aligned, for the length of a call. Not nb::ndarray, whose import takes
+// What struct calls a type; a uint64 is an unsigned long or, where that has 32 bits, an unsigned long long.
+template <class T>
+struct Format;
+template <>
+struct Format<float> {
+    static constexpr const char *name = "float32", *codes = "f";
+};
+template <>
+struct Format<int32_t> {
+    static constexpr const char *name = "int32", *codes = "i";
+};
+template <>
+struct Format<uint64_t> {
+    static constexpr const char *name = "uint64", *codes = sizeof(long) == 8 ? "LQ" : "Q";
+};
+
+// A buffer of such a type, C-contiguous and aligned, for the length of a call. Not nb::ndarray, whose import takes
 // 0.25 us an array (and memory): that is more than scoring a document does.
 template <class T>
 class Buffer {
   public:
-    static_assert(std::is_same_v<T, float> || std::is_same_v<T, int32_t>);
-
     Buffer(nanobind::handle object, int dimensions, bool writable, const char* name) {
         const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
         if (PyObject_GetBuffer(object.ptr(), &view_, flags) != 0) {
             PyErr_Clear();
             throw nanobind::type_error((std::string(name) + " must be a C-contiguous array").c_str());
         }
-        constexpr bool is_float = std::is_same_v<T, float>;
         const char* format = view_.format;
-        if (view_.ndim != dimensions || format == nullptr || format[0] != (is_float ? 'f' : 'i') || format[1] != 0 ||
+        if (view_.ndim != dimensions || format == nullptr || format[0] == 0 || format[1] != 0 ||
+            std::strchr(Format<T>::codes, format[0]) == nullptr ||
             reinterpret_cast<uintptr_t>(view_.buf) % alignof(T) != 0) {
             PyBuffer_Release(&view_);
-            throw nanobind::type_error((std::string(name) + " must be aligned " + (is_float ? "float32" : "int32") +
-                                        " of " + std::to_string(dimensions) + " dimensions")
+            throw nanobind::type_error((std::string(name) + " must be aligned " + Format<T>::name + " of " +
+                                        std::to_string(dimensions) + " dimensions")
                                            .c_str());
         }
     }

@@ -26,7 +26,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("prune",),
     ("compiler_trees",),
     ("compiler",),
-    ("compiler_int8",),
+    ("compiler_click", "compiler_int8"),
     ("bench",),
     ("compress", "online"),
     ("report", "serve", "scale", "export"),
@@ -47,6 +47,7 @@ TORCH_FREE = (
     "engine",
     "latency",
     "compiler",
+    "compiler_click",
     "compiler_int8",
     "compiler_trees",
     "bench",
@@ -214,7 +215,7 @@ print(prunus.load.__name__, prunus.RankScorer.__name__)
     assert run(code).split() == ["load", "RankScorer"]
 
 
-@pytest.mark.parametrize("name", ["DistilledRanker", "RankScorer", "RecommendScorer", "load"])
+@pytest.mark.parametrize("name", ["DistilledRanker", "EventScorer", "RankScorer", "RecommendScorer", "load"])
 def test_facade_names_resolve(name: str) -> None:
     """Each public name of the package is there."""
     import prunus

@@ -91,7 +91,8 @@ std::string check_layers(const Description& d) {
         width = layer.outputs;
     }
     if (d.layers.back().int8) return "the last layer has int8 weights; expected float32";
-    if (width != 1) return "the last layer gives " + std::to_string(width) + " outputs; expected 1, the score";
+    if (width != d.outputs)
+        return "the last layer gives " + std::to_string(width) + " outputs; expected " + std::to_string(d.outputs);
     return {};
 }
 
@@ -142,7 +143,7 @@ Network::Network(const Description& description, const Isa& isa)
             for (uint32_t& buffer : rows)
                 buffer = std::max({buffer, layer.inputs, (layer.outputs + int8_panel - 1) / int8_panel * int8_panel});
         }
-        if (number + 1 == description.layers.size()) {
+        if (number + 1 == description.layers.size() && description.outputs == 1) {
             packed_.last = pack_layer(layer, position, true);
         } else {
             layers_.push_back(layer.int8 ? pack_int8(layer, position) : pack_layer(layer, position, false));
@@ -153,6 +154,9 @@ Network::Network(const Description& description, const Isa& isa)
     // Quads stand where the layer before has read from, so the buffers change places once more at each int8 layer.
     if (!int8_.empty()) rows[0] = rows[1] = std::max(rows[0], rows[1]);
     packed_.features = description.features;
+    packed_.outputs = description.outputs;
+    if (description.outputs > 1) output_rows_ = position;
+    packed_.output_rows = output_rows_.empty() ? nullptr : output_rows_.data();
     packed_.few = few_documents(description);
     packed_.tile = static_cast<size_t>(widest_pair) * isa.lanes * 4 * sizeof(float) > isa.largest_tile ? 2 : 4;
     packed_.halves_512 = halves_512();
@@ -228,15 +232,15 @@ size_t Network::scratch_floats() const noexcept {
     return (static_cast<size_t>(packed_.rows_even) + packed_.rows_odd) * 4 * isa_.lanes;
 }
 
-int Network::run(const float* X, size_t n, float* out) const noexcept {
-    float* scratch = thread_scratch(scratch_floats());
-    if (scratch == nullptr) return status_no_memory;
+int Network::run(const float* X, size_t n, float* out, float* scratch) const noexcept {
     return isa_.score(packed_, X, n, out, scratch) ? faults(X, n) : status_ok;
 }
 
 int Network::score(const float* X, size_t n, float* out, unsigned n_threads) const noexcept {
     return split(n, tile(), n_threads, [&](size_t first, size_t count) noexcept {
-        return run(X + first * packed_.features, count, out + first);
+        float* scratch = thread_scratch(scratch_floats());
+        if (scratch == nullptr) return static_cast<int>(status_no_memory);
+        return run(X + first * packed_.features, count, out + first * packed_.outputs, scratch);
     });
 }
 

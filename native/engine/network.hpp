@@ -37,6 +37,7 @@ struct Description {
     const uint8_t* kind;                                 // [slots]
     const float *center, *scale, *lower, *upper, *fill;  // [slots]
     std::vector<LayerDescription> layers;
+    uint32_t outputs = 1;  // of the last layer
 };
 
 // Flags of a status.
@@ -63,17 +64,20 @@ class Network {
     Network(const Network&) = delete;
     Network& operator=(const Network&) = delete;
 
-    // Score n documents of X [n][features] into out [n]; returns Status flags. Thread-safe; allocates nothing after a
-    // thread's first call, unless n_threads > 1.
+    // Score n documents of X [n][features] into out [n][outputs]; returns Status flags. Thread-safe; allocates nothing
+    // after a thread's first call, unless n_threads > 1.
     int score(const float* X, size_t n, float* out, unsigned n_threads) const noexcept;
 
+    // The same in this thread, in memory that the caller has: `scratch` is 64-byte aligned, scratch_floats() long.
+    int run(const float* X, size_t n, float* out, float* scratch) const noexcept;
+    size_t scratch_floats() const noexcept;
+
     uint32_t features() const noexcept { return packed_.features; }
+    uint32_t outputs() const noexcept { return packed_.outputs; }
     const Isa& isa() const noexcept { return isa_; }
     size_t tile() const noexcept { return static_cast<size_t>(packed_.tile) * isa_.lanes; }  // documents of a full tile
 
   private:
-    size_t scratch_floats() const noexcept;
-    int run(const float* X, size_t n, float* out) const noexcept;
     int faults(const float* X, size_t n) const noexcept;
 
     void pack_inputs(const Description& description, std::vector<uint32_t>& position);
@@ -98,6 +102,7 @@ class Network {
     std::vector<uint32_t> lines_, lane_features_, lane_of_, feature_of_place_;
     std::vector<float> lane_params_;
     std::vector<Layer> layers_;
+    std::vector<uint32_t> output_rows_;
     // What the layers point into; the inner vectors never change once built.
     std::vector<std::vector<float>> floats_;
     std::vector<std::vector<Weight>> weights_;

@@ -106,10 +106,12 @@ struct Packed {
     const float* lane_params;          // [vector][center, scale, lower, upper, fill][lane]
     uint32_t lane_end[kind_count][2];  // [kind][missing allowed]: end of that run, in lanes
     const uint32_t* lane_of;           // [slot]: where it stands
-    // layers; the last one is stored apart, as one sparse row
+    // layers; the last one is stored apart, as one sparse row, unless there are several outputs
     uint32_t layer_count;
     const Layer* layers;
     Layer last;
+    uint32_t outputs;              // of a document
+    const uint32_t* output_rows;   // [outputs]: row of each in what the last of `layers` leaves; null: one output
     uint32_t rows_even, rows_odd;  // rows of the two scratch buffers
 };
 

@@ -88,7 +88,8 @@ bool score_few(const Packed& net, const float* X, uint32_t documents, float* out
     if (documents == 1) return score_tile<Quad, 1, narrow_stream, true>(net, X, documents, 0, out, scratch);
     if (documents > net.few) return score_tile<Vec, 1, wide_stream, false>(net, X, documents, 0, out, scratch);
     bool found = false;
-    for (; documents > 4; documents -= 4, X += 4 * static_cast<size_t>(net.features), out += 4)
+    for (; documents > 4;
+         documents -= 4, X += 4 * static_cast<size_t>(net.features), out += 4 * static_cast<size_t>(net.outputs))
         found |= score_tile<Quad, 1, narrow_stream, false>(net, X, 4, 0, out, scratch);
     return found | score_tile<Quad, 1, narrow_stream, false>(net, X, documents, 0, out, scratch);
 }

@@ -47,6 +47,15 @@ PRUNUS_INLINE void run_layer(const Layer& layer, const float* in, float* out) {
         dense_layer<V, G, Out>(layer, in, out);
 }
 
+// Several outputs: rows of the tile to out [documents][outputs].
+template <int width>
+PRUNUS_NOINLINE void hand_out(const Packed& net, const float* rows, uint32_t documents, float* out) {
+    for (uint32_t o = 0; o < net.outputs; ++o) {
+        const float* row = rows + static_cast<size_t>(net.output_rows[o]) * width;
+        for (uint32_t d = 0; d < documents; ++d) out[static_cast<size_t>(d) * net.outputs + o] = row[d];
+    }
+}
+
 // Score up to G * V::lanes documents, and ask for `next_documents` behind them. Activations go to and fro between the
 // two halves of `scratch` and stay in cache. `alone`: there is one document, and V has four lanes.
 template <class V, int G, Stream stream, bool alone>
@@ -90,7 +99,10 @@ bool score_tile(const Packed& net, const float* X, uint32_t documents, uint32_t 
         if (layer->sigmoid) sigmoid_rows<V, G>(next, layer->outputs);
         swap();
     }
-    last_layer<V, G, scale>(net.last, net.last.weights[stream], in, documents, out);
+    if (net.output_rows == nullptr)
+        last_layer<V, G, scale>(net.last, net.last.weights[stream], in, documents, out);
+    else
+        hand_out<G * V::lanes>(net, in, documents, out);
     return found;
 }
 
@@ -116,7 +128,7 @@ template <class V, ScoreRest score_rest>
 bool score_batch(const Packed& net, const float* X, size_t n, float* out, float* scratch) {
     bool found = false;
     const size_t full = static_cast<size_t>(net.tile) * V::lanes;
-    for (; n >= full; n -= full, X += full * net.features, out += full) {
+    for (; n >= full; n -= full, X += full * net.features, out += full * net.outputs) {
         const uint32_t documents = static_cast<uint32_t>(full);
         const uint32_t behind = static_cast<uint32_t>(n - full < full ? n - full : full);
         if (net.tile == 4)

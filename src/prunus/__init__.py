@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from prunus.compiler import compile as compile  # noqa: A004 - the verb, as the user writes it
     from prunus.compress.estimator import DistilledRanker as DistilledRanker
+    from prunus.engine.event_scorer import EventScorer as EventScorer
     from prunus.engine.loading import load as load
     from prunus.engine.recommend_scorer import RecommendScorer as RecommendScorer
     from prunus.engine.scorer import RankScorer as RankScorer
@@ -24,13 +25,14 @@ __version__ = "0.1.0"
 
 _HOME = {
     "DistilledRanker": "prunus.compress.estimator",
+    "EventScorer": "prunus.engine.event_scorer",
     "RankScorer": "prunus.engine.scorer",
     "RecommendScorer": "prunus.engine.recommend_scorer",
     "compile": "prunus.compiler",
     "load": "prunus.engine.loading",
 }
 
-__all__ = ["DistilledRanker", "RankScorer", "RecommendScorer", "__version__", "compile", "load"]
+__all__ = ["DistilledRanker", "EventScorer", "RankScorer", "RecommendScorer", "__version__", "compile", "load"]
 
 
 def __getattr__(name: str) -> object:

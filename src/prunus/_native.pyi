@@ -1,4 +1,4 @@
-# The native engine. Use RankScorer and RecommendScorer, which check what this module assumes.
+# The native engine. Use RankScorer, RecommendScorer and EventScorer, which check what this module assumes.
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,27 @@ class Network:
         fill: NDArray[np.float32],
         layers: list[tuple[object, ...]],
         isa: str,
+        n_outputs: int = 1,
     ) -> None: ...
     @property
     def isa(self) -> str: ...
     @property
     def tile(self) -> int: ...
     def score(self, X: NDArray[np.float32], out: NDArray[np.float32], n_threads: int = 1) -> int: ...
+
+class Click:
+    def __init__(
+        self,
+        n_dense: int,
+        keys: list[NDArray[np.uint64]],
+        rows: list[NDArray[np.float32]],
+        interactions: bool,
+        bottom: Network | None,
+        top: Network,
+    ) -> None: ...
+    def score(
+        self, ids: NDArray[np.uint64], dense: NDArray[np.float32], out: NDArray[np.float32], n_threads: int = 1
+    ) -> int: ...
 
 class Forest:
     def __init__(

@@ -14,13 +14,13 @@ import struct
 import numpy as np
 
 from prunus.data.ranking import Schema
+from prunus.engine import click_codec, click_file, click_reference, recommender_codec, recommender_file
 from prunus.engine import file as model_file
-from prunus.engine import recommender_codec, recommender_file
 from prunus.engine.codec import widen
 from prunus.engine.header import sign
 from prunus.errors import PrunusError
 
-TYPES = {"U8": np.uint8, "I8": np.int8, "U16": np.uint16, "I16": np.int16, "I32": np.int32, "F32": np.float32, "F64": np.float64, "I64": np.int64, "F16": np.float16}  # fmt: skip
+TYPES = {"U8": np.uint8, "U64": np.uint64, "I8": np.int8, "U16": np.uint16, "I16": np.int16, "I32": np.int32, "F32": np.float32, "F64": np.float64, "I64": np.int64, "F16": np.float16}  # fmt: skip
 OTHER_TYPES = ("BOOL", "BF16", "U32", "U64", "F8_E4M3", "Q4", "")
 
 WHOLE = (-1, 0, 1, 2, 3, 4, 7, 8, 63, 64, 65, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 65537, 2**31 - 1, -(2**31))  # fmt: skip
@@ -237,6 +237,14 @@ def make_checks_right(content: bytes) -> bytes:
             entry = parts.header[recommender_file.KEY]
             recommender_codec.types(entry, "the mutated file")
             parts.arrays["check"] = recommender_file.check_scores(recommender_codec.build(entry, parts.arrays)[0])
+            return sign(parts.assemble())
+        if parts.header["kind"] == click_file.KIND:
+            entry = parts.header[click_file.KIND]
+            click_codec.types(entry, version, "the mutated file")
+            model = click_codec.build(entry, parts.arrays)
+            dense = click_codec.check_dense(model)
+            scores = click_reference.score(model, click_codec.check_ids(model), dense)
+            parts.arrays |= {"check.dense": dense, "check.scores": scores}
             return sign(parts.assemble())
         (codec,) = (one for one in model_file.CODECS if one.key in parts.header and one.since <= version)
         entry, schema = parts.header[codec.key], parts.header["schema"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from click_models import Shape, columns_of, make_click
 from engine_networks import make_inputs, make_network
 from ensembles import ALL_MISSING, make_ensemble
 from prunus.data.ranking import Schema
-from prunus.engine import recommender_file
+from prunus.engine import click_file, recommender_file
 from prunus.engine.ensemble import Ensemble
 from prunus.engine.file import to_bytes
 from prunus.engine.network import Activation, BlockInt8, Dense, DenseInt8, Network, SlotKind
@@ -53,7 +54,17 @@ def seeds():
         allowed = tuple(isinstance(model, Ensemble) or f % 2 == 1 for f in range(model.n_features))
         schema = Schema(tuple(f"f{f}" for f in range(model.n_features)), allowed)
         files[name] = to_bytes(model, schema, metadata={"teacher": "t", "verdict": {"lower": -0.5}})
-    return files | recommenders(rng)
+    return files | recommenders(rng) | clicks(rng)
+
+
+def clicks(rng):
+    """Give the bytes of some small click models, by name."""
+    shapes = {
+        "click": Shape(2, (3, 1), dim=2, top=(4,)),
+        "click bottom": Shape(1, (2, 0), dim=2, bottom=(2,), top=(3,)),
+    }
+    models = {name: make_click(rng, shape) for name, shape in shapes.items()}
+    return {name: click_file.to_bytes(model, columns_of(model), metadata={"t": 1}) for name, model in models.items()}
 
 
 def recommenders(rng):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from prunus import _native
+from prunus.engine.event_scorer import EventScorer
 from prunus.engine.file import read_header
 from prunus.engine.loading import load
 from prunus.engine.recommend_scorer import RecommendScorer
 from prunus.engine.scorer import RankScorer
-from prunus.errors import DataError, ModelFileError
+from prunus.errors import DataError, ModelFileError, NetworkError
 
 FOLDER = Path(tempfile.mkdtemp(prefix="prunus-fuzz-"))
 
@@ -45,6 +47,9 @@ def read(content: bytes) -> str:
     if isinstance(scorer, RecommendScorer):
         make_lists(scorer)
         return f"loaded {type(scorer.model).__name__}"
+    if isinstance(scorer, EventScorer):
+        score_events(scorer)
+        return "loaded ClickModel"
     rng = np.random.default_rng(0)
     n = scorer.schema.n_features
     X = (rng.normal(size=(67, n)) * 10 ** rng.uniform(-3, 6, (67, 1))).astype(np.float32)
@@ -71,3 +76,22 @@ def make_lists(scorer: RecommendScorer) -> None:
                 found = same.recommend(users, k, block=[0])
                 assert (found.ids < n_items).all()
         same.recommend_ids([["item 1", "7"]], 3)
+
+
+def score_events(scorer: EventScorer) -> None:
+    """Score events of all kinds, on every instruction set."""
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 2**64, (150, scorer.model.n_ids), dtype=np.uint64)
+    for field, table in enumerate(scorer.model.tables):
+        if len(table.keys):
+            ids[:90, field] = rng.choice(table.keys, 90)
+    ids[90:100] = 0
+    dense = (rng.normal(size=(150, scorer.model.n_dense)) * 10 ** rng.uniform(-3, 6, (150, 1))).astype(np.float32)
+    dense[40:50] = np.nan
+    dense[60:62] = np.inf
+    for isa in _native.isas():
+        same = EventScorer(scorer.model, scorer.schema, isa=isa)
+        for part in (slice(1), slice(60), slice(150)):
+            # NaN and infinity where neither may stand; embeddings whose product is no float32.
+            with contextlib.suppress(DataError, NetworkError):
+                same.score(ids[part], dense[part], n_threads=2)

@@ -10,7 +10,10 @@ from itertools import product, repeat
 import numpy as np
 
 from prunus import _native
+from prunus.data.events import EventSchema
 from prunus.data.ranking import Schema
+from prunus.engine.click import ClickModel, IdEmbeddings, plain_slots
+from prunus.engine.event_scorer import EventScorer
 from prunus.engine.network import Activation, Dense, InputStage, Network, Sparse
 from prunus.engine.scorer import RankScorer
 
@@ -32,11 +35,28 @@ forest = (
     np.zeros(40, np.uint8), np.full(40, -1, np.int32), np.zeros(1, np.int32), np.zeros(0, np.int32), rng.normal(size=80),
 )  # fmt: skip
 
+keys = np.arange(1, 100, dtype=np.uint64) << np.uint64(50)
+tables = (IdEmbeddings(keys, rng.normal(size=(100, 8))), IdEmbeddings(keys, rng.normal(size=(100, 8))))
+below = Network(n, inputs, (first, Dense(rng.normal(size=(8, 64)), np.zeros(8), Activation.RELU)), n_outputs=8)
+top = Network(27, plain_slots(0, 27), (Dense(rng.normal(size=(1, 27)), np.zeros(1), Activation.IDENTITY),))
+click = ClickModel(n, tables, below, interactions=True, top=top)
+columns = EventSchema(("a", "b"), schema.feature_names, "y", ("t",))
+
 counter.counter_start()
 kept = np.empty(1 << 20)
 sys.stdout.write(f"known {counter.counter_stop()}\n")
 for isa in _native.isas():
     scorers = {"network": RankScorer(network, schema, isa=isa), "forest": _native.Forest(*forest, isa=isa)}
+    events = EventScorer(click, columns, isa=isa)
+    for batch in (1, 20, 300):
+        ids, X, out = np.full((batch, 2), keys[7]), np.zeros((batch, n), np.float32), np.empty(batch, np.float32)
+        for _ in range(101):
+            events.score(ids, X, out=out)
+        calls = repeat(None, 10_000 // batch + 100)
+        counter.counter_start()
+        for _ in calls:
+            events.score(ids, X, out=out)
+        sys.stdout.write(f"{isa} click {batch} {counter.counter_stop()}\n")
     for name, batch in product(scorers, (1, 3, 20, 128)):
         score = scorers[name].score
         X, out = np.zeros((batch, n), np.float32), np.empty(batch, np.float32)

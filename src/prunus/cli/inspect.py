@@ -30,6 +30,11 @@ def inspect(model: options.Model, json: options.Json = False) -> None:
     if header["kind"] == "recommender":
         inspect_recommender(model, header, json=json)
         return
+    if header["kind"] == "click":
+        from prunus.cli.inspect_click import inspect_click
+
+        inspect_click(model, header, json=json)
+        return
     scorer = load(model)
     used = set(scorer.features_used)
     kept = scorer.model

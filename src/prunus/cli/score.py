@@ -1,4 +1,4 @@
-"""``prunus score``: documents in, scores out; or histories in, lists of items out."""
+"""``prunus score``: documents or events in, scores out; or histories in, lists of items out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def score(
         list[str],
         typer.Argument(
             metavar="DATA...",
-            help="Files, or globs in quotes. Of a ranker: LETOR/SVMlight text (also .gz), Parquet or CSV; of a recommender: histories, as 'recommend compress' reads them.",
+            help="Files, or globs in quotes. Of a ranker: LETOR/SVMlight text (also .gz), Parquet or CSV; of a recommender: histories, as 'recommend compress' reads them; of a click model: events, Parquet or CSV with the columns of its stream.",
             show_default=False,
         ),
     ],
@@ -62,7 +62,8 @@ def score(
     """Score documents: one score each, in the order of the data, higher is better. Or recommend items to users.
 
     A ranker's columns are matched by name; those that the model does not read, and labels, may be absent. A recommender
-    gives each user of the histories the best items that are not in them; users need not have been seen in training.
+    gives each user of the histories the best items that are not in them; users need not have been seen in training. A
+    click model gives each event the log-odds of a click.
 
     Examples:
       prunus score out/ranker.prunus test.parquet -o scores.parquet
@@ -70,6 +71,7 @@ def score(
       prunus score out/recommender.prunus histories.parquet -k 20 -o lists.parquet
     """
     from prunus.data.reading import read_features
+    from prunus.engine.event_scorer import EventScorer
     from prunus.engine.loading import load
     from prunus.engine.recommend_scorer import RecommendScorer
 
@@ -92,15 +94,20 @@ def score(
             json=json,
         )
         return
-    needed = [int(f) for f in scorer.model.features_read]
-    X, ids = read_features(
-        list(data), scorer.schema.feature_names, needed=needed, columns=options.columns_of(qid=qid, where=where)
-    )
-    scores = scorer.score(X, n_threads=threads)
+    unit = "documents"
+    if isinstance(scorer, EventScorer):
+        from prunus.cli.score_events import score_events
+
+        scores, ids, unit = score_events(scorer, list(data), where=where, threads=threads), None, "events"
+    else:
+        needed = [int(f) for f in scorer.model.features_read]
+        columns = options.columns_of(qid=qid, where=where)
+        X, ids = read_features(list(data), scorer.schema.feature_names, needed=needed, columns=columns)
+        scores = scorer.score(X, n_threads=threads)
     if out is not None:
         write(out, scores, ids)
     if json:
-        values: dict[str, Any] = {"documents": len(scores), "files": {"model": str(model)}}
+        values: dict[str, Any] = {unit: len(scores), "files": {"model": str(model)}}
         if out is None:
             values["scores"] = [float(one) for one in scores]
         else:

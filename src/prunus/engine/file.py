@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECK_ROWS", "check_rows", "codec_of", "load", "read_header", "save", "to_bytes", "write_atomically"]
 
-KINDS = ("ranker", "recommender")
+KINDS = ("ranker", "recommender", "click")
 """Kinds of model that a file can hold. This module writes and loads rankers, and reads the header of any."""
 
 CODECS: tuple[Codec[Any], ...] = (NetworkCodec(), EnsembleCodec())

@@ -152,17 +152,20 @@ class NetworkShape:
 
 @dataclass(frozen=True)
 class Network:
-    """An input stage and its layers; the last layer has one output, the score.
+    """An input stage and its layers; the last layer has one output, the score, unless it is told otherwise.
 
     Attributes:
         n_features: columns that X must have.
         inputs: the input stage.
         layers: first to last.
+        n_outputs: of the last layer. Only part of a larger model has several, such as the bottom network of a click
+            model; nothing else takes such a network.
     """
 
     n_features: int
     inputs: InputStage
     layers: tuple[Layer, ...]
+    n_outputs: int = 1
 
     def __post_init__(self) -> None:
         require(1 <= self.n_features <= MAX_WIDTH, f"{self.n_features} features; expected 1 to {MAX_WIDTH}")
@@ -177,7 +180,8 @@ class Network:
                 layer.n_inputs == width, f"layer {number} takes {layer.n_inputs} inputs; the one before gives {width}"
             )
             width = layer.n_outputs
-        require(width == 1, f"the last layer gives {width} outputs; expected 1, the score")
+        wanted = "1, the score" if self.n_outputs == 1 else str(self.n_outputs)
+        require(width == self.n_outputs, f"the last layer gives {width} outputs; expected {wanted}")
         require(
             isinstance(self.layers[-1], Dense | Sparse),
             f"the last layer is a {type(self.layers[-1]).__name__}; expected Dense or Sparse: the score stays float32",
@@ -212,4 +216,4 @@ class Network:
         feature = np.searchsorted(kept, self.inputs.feature).astype(np.int32)
         stage = self.inputs
         inputs = InputStage(feature, stage.kind, stage.center, stage.scale, stage.lower, stage.upper, stage.fill)
-        return Network(len(kept), inputs, self.layers)
+        return Network(len(kept), inputs, self.layers, self.n_outputs)

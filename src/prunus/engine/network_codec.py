@@ -135,7 +135,15 @@ class NetworkCodec:
             found |= {f"layer.{number}.{part}": dtype for part, dtype in form.types(version).items()}
         return found
 
-    def build(self, entry: Any, tensors: Mapping[str, NDArray[Any]], n_features: int, /) -> Network:  # noqa: ANN401 - JSON
+    def build(
+        self,
+        entry: Any,  # noqa: ANN401 - JSON
+        tensors: Mapping[str, NDArray[Any]],
+        n_features: int,
+        /,
+        *,
+        n_outputs: int = 1,
+    ) -> Network:
         """Build the network from arrays of the right names and types."""
         built: list[Layer] = []
         for number, described in enumerate(entry):
@@ -150,7 +158,7 @@ class NetworkCodec:
                 raise NetworkError(msg)
             built.append(layer)
         inputs = InputStage(**{part: tensors[f"inputs.{part}"] for part in INPUTS})
-        return Network(n_features, inputs, tuple(built))
+        return Network(n_features, inputs, tuple(built), n_outputs)
 
     def check_rows(self, model: Network, schema: Schema, /) -> NDArray[np.float32]:
         """Generate rows to check a network with: each input slot near its own centre, about one scale away.
@@ -164,10 +172,11 @@ class NetworkCodec:
         its last row is missing in some of the allowed places only).
         """
         rng = np.random.Generator(np.random.PCG64(20220210))
-        first = _draw_rows(model, schema, rng, 1.0)
+        allowed = np.asarray(schema.allow_missing)
+        first = draw_rows(model.inputs, allowed, rng, 1.0)
         if not any(isinstance(layer, DenseInt8 | BlockInt8) for layer in model.layers):
             return first
-        draws = np.stack([first, *(_draw_rows(model, schema, rng, rng.random()) for _ in range(DRAWS - 1))])
+        draws = np.stack([first, *(draw_rows(model.inputs, allowed, rng, rng.random()) for _ in range(DRAWS - 1))])
         wide = np.zeros((DRAWS * CHECK_ROWS, model.n_features), np.float32)
         wide[:, model.features_read] = draws.reshape(DRAWS * CHECK_ROWS, -1)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -179,9 +188,20 @@ class NetworkCodec:
         return reference.score(model, X)
 
 
-def _draw_rows(model: Network, schema: Schema, rng: np.random.Generator, missing: float) -> NDArray[np.float32]:
-    """Draw rows to check with; in the last, that share of the features that may be missing are."""
-    stage = model.inputs
+def draw_rows(
+    stage: InputStage, allow_missing: NDArray[np.bool_], rng: np.random.Generator, missing: float
+) -> NDArray[np.float32]:
+    """Draw rows to check with; in the last, that share of the features that may be missing are.
+
+    Args:
+        stage: an input stage.
+        allow_missing: bool, for each feature, whether it may be missing.
+        rng: source of the draws.
+        missing: share in 0 to 1.
+
+    Returns:
+        float32 [CHECK_ROWS, features that some slot reads].
+    """
     largest = 1e38  # so that the difference of two stays inside float32
     z = rng.standard_normal((CHECK_ROWS, stage.n_slots))
     scale = np.where(stage.scale == 0, 1.0, stage.scale.astype(np.float64))
@@ -196,7 +216,7 @@ def _draw_rows(model: Network, schema: Schema, rng: np.random.Generator, missing
     features, first, count = np.unique(stage.feature, return_index=True, return_counts=True)
     slot = first + np.arange(CHECK_ROWS)[:, None] % count
     rows = np.take_along_axis(by_slot, slot, axis=1).astype(np.float32)
-    allowed = np.asarray(schema.allow_missing)[features]
+    allowed = allow_missing[features]
     rows[-1, allowed if missing == 1 else allowed & (rng.random(len(features)) < missing)] = np.nan
     return rows
 

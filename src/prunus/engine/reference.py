@@ -144,21 +144,34 @@ def run_layer(layer: Layer, h: NDArray[np.float64]) -> NDArray[np.float64]:
     return activate(h @ layer.dense_weight().astype(np.float64).T + layer.bias, layer.activation)
 
 
-def score(network: Network, X: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Score documents, slowly and obviously.
+def run(network: Network, X: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Run a network, slowly and obviously.
 
     Args:
         network: the network.
         X: float32 [n_docs, n_features].
 
     Returns:
-        float32 [n_docs]; rounded once, at the end.
+        float64 [n_docs, n_outputs].
     """
     h = input_stage(network.inputs, X)
     for layer in network.layers:
         h = run_layer(layer, h)
+    return h
+
+
+def score(network: Network, X: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Score documents.
+
+    Args:
+        network: the network, of one output.
+        X: float32 [n_docs, n_features].
+
+    Returns:
+        float32 [n_docs]; rounded once, at the end.
+    """
     with np.errstate(over="ignore"):
-        return h[:, 0].astype(np.float32)
+        return run(network, X)[:, 0].astype(np.float32)
 
 
 def distance_from_half(network: Network, X: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -67,7 +67,17 @@ def _native_layer(layer: Layer) -> tuple[object, ...]:
             return (kind, *pattern, layer.input_scale, layer.input_zero, act)
 
 
-def _pack(network: Network, schema: Schema, isa: str) -> _native.Network:
+def pack(network: Network, schema: Schema, isa: str) -> _native.Network:
+    """Pack a network for an instruction set.
+
+    Args:
+        network: what to run.
+        schema: which of its features may be missing.
+        isa: an instruction set that can be used here.
+
+    Raises:
+        NetworkError: the engine cannot run it.
+    """
     layers = [_native_layer(layer) for layer in network.layers]
     inputs = network.inputs
     try:
@@ -83,6 +93,7 @@ def _pack(network: Network, schema: Schema, isa: str) -> _native.Network:
             fill=inputs.fill,
             layers=layers,
             isa=isa,
+            n_outputs=network.n_outputs,
         )
     except ValueError as error:
         msg = f"the engine cannot run this network: {error}"
@@ -120,7 +131,7 @@ class _Live:
         self.metadata = metadata
         self.asked_isa = asked_isa
         isa = choose_isa(asked_isa)
-        self.native = _plant(model, schema, isa) if isinstance(model, Ensemble) else _pack(model, schema, isa)
+        self.native = _plant(model, schema, isa) if isinstance(model, Ensemble) else pack(model, schema, isa)
         self.run = self.native.score
         self.read = tuple(int(f) for f in model.features_read)
 

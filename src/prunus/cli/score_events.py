@@ -1,0 +1,41 @@
+"""``prunus score`` of a click model: events in, log-odds out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from prunus.engine.event_scorer import EventScorer
+
+_EVENTS = 8192  # read at once
+
+
+def score_events(scorer: EventScorer, data: list[str], *, where: str | None, threads: int) -> NDArray[np.float32]:
+    """Score the events of files, in their order.
+
+    Args:
+        scorer: the loaded model.
+        data: Parquet or CSV files with the columns that the model was trained with.
+        where: rows to keep, beside what the model's own schema says; None for all.
+        threads: to score with.
+
+    Returns:
+        float32 [n], log-odds of a click.
+
+    Raises:
+        DataError: there is no such file or column, or a row is no event.
+    """
+    from dataclasses import replace
+
+    from prunus.data.event_sources import ParquetSource
+
+    schema = scorer.schema if where is None else replace(scorer.schema, where=where)
+    source = ParquetSource(data, schema)
+    scores = [np.empty(0, np.float32)]
+    while (events := source.read(_EVENTS)) is not None:
+        scores.append(scorer.score(events.ids, events.dense, n_threads=threads))
+    return np.concatenate(scores)
