@@ -130,6 +130,10 @@ class Ordered:
         self._source.seek(position)
         self._clear()
 
+    def commit(self, position: Mapping[str, Any]) -> None:
+        """Pass on what a checkpoint holds; see :meth:`prunus.data.event_sources.EventSource.commit`."""
+        self._source.commit(position)
+
     def state(self) -> dict[str, Any]:
         """Give what :meth:`load` needs beside the position: numbers, and arrays by name."""
         return {

@@ -58,6 +58,9 @@ class EventSource(Protocol):
             DataError: there is no such place.
         """
 
+    def commit(self, position: Mapping[str, Any]) -> None:
+        """Tell whoever keeps account of readers elsewhere that a checkpoint holds this position."""
+
 
 class ChunkedSource(ABC):
     """Reads chunk by chunk, and hands out as many events as are asked for; rows that are none are told as they are passed.
@@ -93,6 +96,9 @@ class ChunkedSource(ABC):
     @abstractmethod
     def seek(self, position: Mapping[str, Any]) -> None:
         """Stand where a source of the same settings stood; see :meth:`EventSource.seek`."""
+
+    def commit(self, position: Mapping[str, Any]) -> None:  # noqa: B027 - nothing to do for most
+        """Do nothing: nobody keeps account; see :meth:`EventSource.commit`."""
 
     def _forget(self) -> None:
         self._chunk: Chunk | None = None
@@ -162,6 +168,9 @@ class StoredEvents:
             msg = f"got event {position['event']} of {len(self._events)}; expected one of these events"
             raise DataError(msg)
         self._next = int(position["event"])
+
+    def commit(self, position: Mapping[str, Any]) -> None:
+        """Do nothing: nobody keeps account; see :meth:`EventSource.commit`."""
 
 
 class ParquetSource(ChunkedSource):

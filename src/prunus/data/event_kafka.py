@@ -1,0 +1,183 @@
+"""Events from a Kafka topic."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
+
+from prunus.data.event_lines import MAX_LINE_BYTES, JsonSource
+from prunus.errors import DataError
+from prunus.extras import need
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from prunus.data.event_intake import Chunk
+    from prunus.data.event_rejects import Rejects
+    from prunus.data.events import EventSchema
+
+Start = Literal["earliest", "latest"]
+_MANY = 2000
+_WAIT_SECONDS = 0.2
+_ANSWER_SECONDS = 10.0
+
+
+class KafkaSource(JsonSource):
+    """Events from the messages of a topic, each a JSON object.
+
+    The offsets live in :meth:`position`, hence in the checkpoint beside the model, and partitions are assigned by hand: the
+    group takes no part in who reads what. So each message shapes the model that is kept exactly once, whatever dies when.
+    What a run did after its last checkpoint is lost with it and read again: whatever else it told the world (predictions,
+    logs) it tells at least once. :meth:`commit` tells the group how far a checkpoint reached, for monitors alone.
+
+    Messages of one partition come in their order, those of several as they arrive: from a topic of one partition a
+    resumed run goes on bit by bit, from several with the same messages in an order that may differ. Partitions that are
+    added while it runs are read from the next start on.
+
+    Args:
+        brokers: addresses of the first brokers to ask, ``"host:port,host:port"``.
+        topic: the topic.
+        schema: what each field of a message is.
+        group: the name under which offsets are committed.
+        start: where to begin without a position: with the earliest message kept, or after the latest.
+        follow: whether to wait for more messages; else the source ends with the messages that are there.
+        options: more settings of librdkafka, such as ``{"security.protocol": "SASL_SSL"}``.
+        rejects: what becomes of messages that are no events; None refuses them with an error.
+
+    Raises:
+        DataError: the brokers do not answer, there is no such topic, or ``start`` is unknown.
+        MissingExtraError: confluent-kafka is not installed.
+    """
+
+    def __init__(
+        self,
+        brokers: str,
+        topic: str,
+        schema: EventSchema,
+        *,
+        group: str = "prunus",
+        start: Start = "earliest",
+        follow: bool = True,
+        options: Mapping[str, str | int] | None = None,
+        rejects: Rejects | None = None,
+    ) -> None:
+        super().__init__(schema, rejects)
+        if start not in get_args(Start):
+            msg = f"got start={start!r}; expected one of {', '.join(get_args(Start))}"
+            raise DataError(msg)
+        self._kafka = need("confluent_kafka", extra="stream")
+        self.topic, self.follow, self._brokers = topic, follow, brokers
+        settings = {
+            "bootstrap.servers": brokers,
+            "group.id": group,
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            # A position that the topic no longer holds is lost data, which must not pass in silence.
+            "auto.offset.reset": "error",
+            # What goes wrong is told by errors; this is a library's talk on stderr.
+            "log_level": 2,
+        }
+        self._consumer = self._kafka.Consumer(settings | dict(options or {}))
+        weakref.finalize(self, self._consumer.close)
+        ends = self._bounds()
+        self._assign({partition: bounds[start == "latest"] for partition, bounds in ends.items()})
+
+    def seek(self, position: Mapping[str, Any]) -> None:
+        """Stand where a source of the same topic stood; see :meth:`EventSource.seek`.
+
+        Partitions that are new since then are read from their first message.
+        """
+        self._forget()
+        bounds = self._bounds()
+        offsets = {partition: low for partition, (low, _) in bounds.items()}
+        for name, offset in position["offsets"].items():
+            low, high = bounds.get(int(name), (0, -1))
+            if not low <= offset <= high:
+                msg = (
+                    f"topic {self.topic!r}: partition {name} holds offsets {low} to {high}; expected {offset}, where the"
+                    " stream stopped: messages were lost, so start anew or from another position"
+                )
+                raise DataError(msg)
+            offsets[int(name)] = offset
+        self._assign(offsets)
+
+    def commit(self, position: Mapping[str, Any]) -> None:
+        """Tell the group how far a checkpoint reached.
+
+        Args:
+            position: the position that the checkpoint holds.
+
+        Raises:
+            DataError: the brokers do not take it.
+        """
+        offsets = [self._kafka.TopicPartition(self.topic, int(name), at) for name, at in position["offsets"].items()]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        except self._kafka.KafkaException as error:
+            self._fail(error)
+
+    def _bounds(self) -> dict[int, tuple[int, int]]:
+        """Give the first offset kept of each partition, and the one after its last."""
+        try:
+            found = self._consumer.list_topics(self.topic, timeout=_ANSWER_SECONDS).topics[self.topic]
+            bounds = {
+                number: self._consumer.get_watermark_offsets(
+                    self._kafka.TopicPartition(self.topic, number), timeout=_ANSWER_SECONDS
+                )
+                for number in found.partitions
+            }
+        except self._kafka.KafkaException as error:
+            self._fail(error)
+        if found.error is not None:
+            self._fail(self._kafka.KafkaException(found.error))
+        return bounds
+
+    def _assign(self, offsets: dict[int, int]) -> None:
+        self._offsets = offsets
+        self._open = set(offsets)
+        self._consumer.assign([self._kafka.TopicPartition(self.topic, number, at) for number, at in offsets.items()])
+
+    def _start(self) -> dict[str, Any]:
+        return {"offsets": {str(number): offset for number, offset in self._offsets.items()}}
+
+    def _next_chunk(self) -> Chunk | None:
+        while self.follow or self._open:
+            # Polling waits for one message, and what has come with it is there at once.
+            first = self._consumer.poll(_WAIT_SECONDS)
+            messages = [first, *self._consumer.consume(_MANY, 0)] if first is not None else []
+            taken = [message for message in messages if self._is_event(message)]
+            if taken:
+                return self._chunk_of_messages(taken)
+            if self.follow:
+                return self._nothing()
+        return None
+
+    def _chunk_of_messages(self, messages: list[Any]) -> Chunk:
+        first = dict(self._offsets)
+        places = [(message.partition(), message.offset()) for message in messages]
+        self._offsets = first | {partition: offset + 1 for partition, offset in places}
+
+        def position(row: int) -> dict[str, Any]:
+            offsets = first | {partition: offset + 1 for partition, offset in places[:row]}
+            return {"offsets": {str(partition): offset for partition, offset in offsets.items()}}
+
+        texts = [message.value() or b"" for message in messages]
+        return self._chunk_of([text if len(text) <= MAX_LINE_BYTES else None for text in texts], position)
+
+    def _is_event(self, message: Any) -> bool:  # noqa: ANN401 - confluent_kafka's type is not there without it
+        """Tell a message from news about a partition."""
+        error = message.error()
+        if error is None:
+            return True
+        if error.code() == self._kafka.KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+            self._open.discard(message.partition())
+        elif not error.retriable() and error.code() != self._kafka.KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - same
+            self._fail(self._kafka.KafkaException(error))
+        return False
+
+    def _fail(self, error: Any) -> NoReturn:  # noqa: ANN401 - same
+        msg = (
+            f"topic {self.topic!r} at {self._brokers}: {error.args[0].str()}; expected brokers that answer, the topic, and"
+            " the right to read it"
+        )
+        raise DataError(msg) from error
