@@ -1,7 +1,7 @@
 """The page of a stream: how far the model that serves is from the dense master, what it saves, and all that happened.
 
-The master is the dense model that learns in the same run. It is no dense net trained alone: where both share their
-weights, the one shapes the other.
+The master is the dense model that learns in the same run, beside the sparse one or sharing its weights, as the method has
+it. Where they share, the one shapes the other: it is then no dense net trained alone.
 """
 
 from __future__ import annotations
@@ -108,9 +108,10 @@ def headline(log: Log) -> str:
     gap, share = log.total("gap_percent", "served"), log.serve_share
     saved = "" if share is None else f", for {_operations(share)}"
     if gap is not None:
-        return f"The sparse model predicts clicks {_distance(gap)} the dense model it comes from{saved}."
+        return f"The sparse model predicts clicks {_distance(gap)} the dense model beside it{saved}."
     if number(log.last, "serving") is not None:
-        return f"A sparse model serves{saved}; there is no figure yet that compares it with a dense model."
+        why = "no figure compares it with the dense model yet" if log.watched else "no dense model learns beside it"
+        return f"A sparse model serves{saved}; {why}."
     if log.windows:
         return f"No sparse model serves yet, after {form.counted(log.events, 'event')}."
     return "No window of the stream is complete yet."
@@ -202,8 +203,9 @@ def _lede(log: Log) -> str:
 
 def _gap_tile(log: Log) -> Markup:
     gap = log.total("gap_percent", "served")
+    alone = log.total("ne", "served")
     if gap is None:
-        return Markup()
+        return Markup() if alone is None else tile("Quality", form.quality(alone), "normalised entropy, as served")
     both = f"normalised entropy {form.quality(log.total('ne', 'served'))} served, {form.quality(log.total('ne', 'dense'))} dense"
     found = sorted(value for line in log.settled if (value := number(line, "gap_percent", "served")) is not None)
     reach = ""
@@ -230,7 +232,8 @@ def _learning_tile(log: Log) -> Markup:
     share = log.train_share
     if share is None:
         return Markup()
-    words = "the operations of a dense model trained alone, for master and sparse model together"
+    words = "the operations of a dense model trained alone"
+    words += ", for master and sparse model together" if log.watched else ", for the sparse model"
     seconds, events = positive(log.run, "spent", "seconds"), positive(log.run, "spent", "events")
     spent = "" if seconds is None or events is None else f"{form.whole(events / seconds)} events a CPU-second, in all"
     return tile("Learning", f"{share / ALONE:.2f}\N{MULTIPLICATION SIGN}", words, spent)

@@ -58,6 +58,11 @@ class Log:
         return int(number(self.last, "events") or 0)
 
     @property
+    def watched(self) -> bool:
+        """Whether a dense master learns in the run."""
+        return number(self.last, "ne", "dense") is not None
+
+    @property
     def ended(self) -> bool:
         """Whether the source came to its end with the last window."""
         return bool(self.windows) and number(self.run, "result", "events") == self.events
@@ -156,10 +161,9 @@ class Log:
         """Names of the hidden layers, where the recipe gives as many as the log."""
         n_layers = len(listed(self.last, "density"))
         parts = [
-            f"{part} {index}, {width:.0f} units"
+            f"{part} {index}"
             for part in ("bottom", "top")
-            for index, width in enumerate(listed(self.run, "recipe", "settings", part), 1)
-            if number(width) is not None
+            for index, _ in enumerate(listed(self.run, "recipe", "settings", part), 1)
         ]
         return parts if len(parts) == n_layers else [f"layer {index + 1}" for index in range(n_layers)]
 

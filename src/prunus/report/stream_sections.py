@@ -104,7 +104,7 @@ def pattern(log: Log) -> Markup:
     ]
     note = element(
         "p",
-        "Mask churn: of the weights kept in one of two neighbouring windows' masks or in both, the share not kept in both."
+        "Weights kept: of the net in which the mask moves, which may be narrower than the dense model. Mask churn: of the weights kept in one of two neighbouring windows' masks or in both, the share not kept in both."
         " A method whose mask moves all the time has churn without a new pattern.",
         class_="fine",
     )
@@ -290,7 +290,7 @@ def method(log: Log) -> Markup:
         "Test, then train": "each batch is predicted by all models before any of them learns from it; every figure is of such predictions.",
         "Normalised entropy": "mean log-loss over the entropy of the window's own share of clicks, the same for all models; 1 is to know that share only.",
         "Gap": "100 (entropy / entropy of the dense master \N{MINUS SIGN} 1), in %; below 0 is better than the master.",
-        "Dense master": "the dense model that learns in this run. It is not a dense model trained alone; compare with a run of that.",
+        "Dense master": "the dense model that learns in this run, beside the sparse one or sharing its weights, as the method has it. Where they share, it is not what a dense model trained alone would be.",
         "Calibration": "sum of predicted probabilities over the number of clicks.",
         "Warm-up": f"the first {form.whole(log.warm_up)} events, while masks grow; no total counts them.",
         "Lines": "where there are many windows, a point of a chart is the mean of its neighbours.",
