@@ -54,13 +54,21 @@ class ListSource:
         self.counts["events"] = self.at
         return part
 
-    def state(self):
+    def position(self):
         """Give the place."""
         return {"at": self.at}
 
-    def load(self, state):
+    def seek(self, position):
         """Go to a place."""
-        self.at = self.counts["events"] = state["at"]
+        self.at = position["at"]
+
+    def state(self):
+        """Give what was counted."""
+        return dict(self.counts)
+
+    def load(self, state):
+        """Go on counting."""
+        self.counts = dict(state)
 
 
 class TinyLearner:

@@ -1,16 +1,232 @@
-"""``prunus stream``: what it prints, writes and refuses."""
+"""``prunus stream``: what it prints, writes and refuses; real nets, killed fifty times."""
 
 from __future__ import annotations
 
+import functools
+import json
+import os
+import random
+import signal
+import threading
+
+import numpy as np
 import pytest
 
-from cli_tools import run
-from engine_networks import names
-from prunus.engine.scorer import RankScorer
-from prunus.online.serving import Models
-from swap_pair import one_of_two
-
 pytest.importorskip("typer", reason="typer is not installed (extra 'cli')")
+pytest.importorskip("torch", reason="torch is not installed (extra 'train')")
+pytest.importorskip("river", reason="river is not installed (extra 'stream')")
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+from cli_tools import run  # noqa: E402
+from engine_networks import names  # noqa: E402
+from prunus.cli.app import app  # noqa: E402
+from prunus.data.synthetic_stream import drifting_events  # noqa: E402
+from prunus.engine.loading import load  # noqa: E402
+from prunus.engine.scorer import RankScorer  # noqa: E402
+from prunus.metrics import auc, normalized_entropy  # noqa: E402
+from prunus.online.serving import Models  # noqa: E402
+from stream_world import written  # noqa: E402
+from swap_pair import one_of_two  # noqa: E402
+
+N = 8000
+COLUMNS = ("--label", "click", "--time", "ms", "--ids", "id_*", "--dense", "count*,share*")
+SMALL = (
+    *("--batch", 128, "--window", 1024, "--warm-up", 2048, "--top", "16,8", "--dim", 4),
+    *("--capacity", 500, "--keep", 3),
+)
+
+
+@pytest.fixture(scope="module")
+def drifting():
+    """Generate a stream with a drift."""
+    return drifting_events("abrupt", N, 0)
+
+
+@pytest.fixture(scope="module")
+def folder(drifting, tmp_path_factory):
+    """Write it as three files."""
+    path = tmp_path_factory.mktemp("events")
+    for number, rows in enumerate(np.array_split(np.arange(N), 3)):
+        pq.write_table(
+            pa.table({name: column[rows] for name, column in drifting.columns.items()}), path / f"{number}.parquet"
+        )
+    return path
+
+
+def call(folder, out, *more):
+    """Give the words of a call."""
+    return ["stream", "run", folder, *COLUMNS, *SMALL, "-o", out, *more]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(folder, tmp_path_factory):
+    """Run once without a stop, with --json."""
+    out = tmp_path_factory.mktemp("uninterrupted") / "out"
+    done = run(*call(folder, out, "--json"))
+    assert done.code == 0, done.err
+    return out, done
+
+
+def test_json_is_a_line_a_window_and_the_summary(uninterrupted) -> None:
+    """Stdout holds the log as it is on disk, then the summary with the promised keys; stderr is silent."""
+    out, done = uninterrupted
+    *windows, summary = [json.loads(line) for line in done.out.splitlines()]
+    assert windows == [json.loads(line) for line in (out / "windows.jsonl").read_text().splitlines()]
+    assert [line["events"] for line in windows] == [*range(1024, N, 1024), N]
+    assert summary == json.loads((out / "result.json").read_text())
+    assert {"events", "ne", "gap_percent", "flops_cut", "emissions"} <= set(summary)
+    assert summary["events"] == N
+    assert summary["ne"]["dense"] > 0
+    assert summary["gap_percent"] == pytest.approx(100 * (summary["ne"]["sparse"] / summary["ne"]["dense"] - 1))
+    assert summary["flops_cut"] == pytest.approx(0.9, abs=0.005)
+    assert summary["emissions"] >= 3
+    assert done.err == ""
+
+
+def test_text_is_a_table(folder, uninterrupted, tmp_path) -> None:
+    """Without --json stdout has a row a model, stderr a line a window; figures are those of the JSON."""
+    done = run(*call(folder, tmp_path))
+    assert done.code == 0
+    summary = json.loads(uninterrupted[1].out.splitlines()[-1])
+    for name, key in (("dense master", "dense"), ("sparse, learning on", "sparse"), ("sparse, as served", "served")):
+        (row,) = [line for line in done.out.splitlines() if line.startswith(name)]
+        assert f"{summary['ne'][key]:.4f}" in row
+    assert len([line for line in done.err.splitlines() if "NE of the dense master" in line]) == 8
+    assert written(tmp_path)["windows.jsonl"] == written(uninterrupted[0])["windows.jsonl"]
+
+
+def test_what_served_is_what_the_file_scores(drifting, uninterrupted) -> None:
+    """Figures of the served model are those of the model file, read again and given the window's events."""
+    out, done = uninterrupted
+    line = json.loads(done.out.splitlines()[-2])
+    scorer = load(Models(out / "models").path(line["serving"]))
+    assert scorer.schema.id_fields == drifting.schema.id_fields
+    places = [drifting.schema.dense.index(name) for name in scorer.schema.dense]
+    last = drifting.events.take(slice(N - line["size"], N))
+    logits = scorer.score(last.ids, np.ascontiguousarray(last.dense[:, places]))
+    assert normalized_entropy(last.label, logits) == pytest.approx(line["ne"]["served"], rel=1e-6)
+    assert auc(last.label, logits) == pytest.approx(line["auc"]["served"], abs=1e-4)
+
+
+def test_ctrl_c_goes_on(folder, uninterrupted, tmp_path, monkeypatch) -> None:
+    """It exits with 130 and says how to go on; the same call then ends with the same bytes."""
+    from prunus.cli.stream_display import Lines
+
+    def stop(self, line):
+        if line["window"] == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lines, "window", stop)
+        done = run(*call(folder, tmp_path))
+    assert done.code == 130
+    assert done.out == ""
+    assert done.err.splitlines() == [
+        "stopping after this batch",
+        "interrupted: run the same command again: it goes on",
+    ]
+    done = run(*call(folder, tmp_path))
+    assert done.code == 0
+    assert done.err.splitlines()[0] == "going on after 4,096 events"
+    assert_same(tmp_path, uninterrupted[0])
+
+
+def assert_same(out, other):
+    """Compare what two runs wrote; models that either has forgotten may be missing in the other."""
+    found, expected = written(out), written(other)
+    for name in found.keys() & expected.keys():
+        assert found[name] == expected[name], name
+    assert sum(name.endswith(".prunus") for name in found.keys() & expected.keys()) >= 3
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--seed", 1], "settings.seed: 0 then, 1 now"),
+        (["--cut", 0.8], "settings.cut: 0.9 then, 0.8 now"),
+        (["--ids", "event"], "inputs.schema"),
+        (["--top", "16,x"], "expected widths such as 512,256,128"),
+        (["--dense", "none*"], "--dense 'none*' matches no column"),
+        (["--label", "clicked"], "no column 'clicked'"),
+    ],
+)
+def test_what_is_refused(folder, uninterrupted, more: list[object], said: str) -> None:
+    """Other settings in a run's directory, and options that cannot be used: one line that says which."""
+    assert said in run(*call(folder, uninterrupted[0], *more)).refused()
+
+
+def test_rows_that_are_no_events(tmp_path) -> None:
+    """They are set aside in a file and counted in the log; with --bad refuse they end the run."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 600).astype(float)
+    label[[5, 300]] = 7
+    table = pa.table({"user": rng.integers(0, 9, 600), "x": rng.normal(size=600), "y": label, "t": np.arange(600)})
+    pq.write_table(table, tmp_path / "events.parquet")
+    words = [
+        "stream",
+        "run",
+        tmp_path / "events.parquet",
+        "--label",
+        "y",
+        "--time",
+        "t",
+        "--ids",
+        "user",
+        "--dense",
+        "x",
+    ]
+    done = run(*words, *SMALL, "-o", tmp_path / "out", "--json")
+    *windows, summary = [json.loads(line) for line in done.out.splitlines()]
+    assert summary["events"] == 598
+    assert summary["counts"] == windows[-1]["counts"] == {"events": 598, "bad_label": 2}
+    aside = [json.loads(line) for line in (tmp_path / "out" / "set-aside.jsonl").read_text().splitlines()]
+    assert [line["reason"] for line in aside] == ["bad_label"] * 2
+    assert "neither 0 nor 1" in run(*words, *SMALL, "-o", tmp_path / "other", "--bad", "refuse").refused()
+
+
+def fork(words, prepare=lambda: None):
+    """Run the command in a process of its own, which has all modules already; give its number."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        prepare()
+        app([str(word) for word in words], prog_name="prunus")
+    except SystemExit as end:
+        os._exit(end.code or 0)
+    finally:
+        os._exit(1)
+
+
+def die_after(batches, seconds):
+    """Be killed some time after so many batches, wherever the loop then is."""
+    from prunus.cli.stream_display import Lines
+
+    left = iter(range(batches - 1, -1, -1))
+
+    def events(self, n):
+        if next(left, None) == 0:
+            timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL))
+            timer.start()
+
+    Lines.events = events
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.long)])
+def test_kills_leave_no_trace(folder, uninterrupted, tmp_path, kills: int) -> None:
+    """After SIGKILL at random moments, models, logs and summary are those of a run that nothing stopped, byte for byte."""
+    rng = random.Random(kills)
+    words = call(folder, tmp_path, "--checkpoint", 0.0)
+    for _ in range(kills):
+        most = max(2, N // 128 // kills)
+        pid = fork(words, functools.partial(die_after, rng.randint(1, most), rng.uniform(0, 0.03)))
+        assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    assert os.WEXITSTATUS(os.waitpid(fork(words), 0)[1]) == 0
+    assert_same(tmp_path, uninterrupted[0])
 
 
 def test_rollback_says_what_it_did(tmp_path) -> None:

@@ -25,6 +25,7 @@ VERBS = (
     "rank design",
     "recommend compress",
     "recommend evaluate",
+    "stream run",
     "stream rollback",
     "score",
     "evaluate",

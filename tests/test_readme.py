@@ -33,6 +33,7 @@ QUICK = {
     ("rank", "compress"): ["--effort", "quick", "--epochs", "1", "--budget", "30KB"],
     ("rank", "calibrate"): ["--seconds", "1"],
     ("bench",): ["--seconds", "0.2"],
+    ("stream", "run"): ["--batch", "64", "--window", "512", "--warm-up", "1024", "--top", "16,8", "--capacity", "200"],
     ("recommend", "compress"): ["--factors", "48", "--epochs", "4", "--l2", "20", "-k", "5"],
 }
 """What is added to a documented command, so that it ends soon; an option given twice counts as given last."""
@@ -71,6 +72,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Path
     columns = {"user": np.repeat(np.arange(250), np.diff(interactions.indptr)), "item": interactions.items}
     for name, more in {"ratings": {"rating": np.full(len(interactions.items), 5)}, "histories": {}}.items():
         pq.write_table(pa.table(columns | more), tmp_path / f"{name}.parquet")
+    rng = np.random.default_rng(0)
+    events = {"user": rng.integers(0, 50, 3000), "item": rng.integers(0, 20, 3000), "f1": rng.normal(size=3000)}
+    clicked = (rng.random(3000) < 1 / (1 + np.exp(1 - events["f1"]))).astype(np.int8)
+    pq.write_table(pa.table(events | {"second": np.arange(3000), "clicked": clicked}), tmp_path / "events.parquet")
     return tmp_path
 
 

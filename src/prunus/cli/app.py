@@ -22,6 +22,7 @@ from prunus.cli import (
     recommend_evaluate,
     score,
     stream_rollback,
+    stream_run,
 )
 
 ABOUT = """Turn a trained ranker into a small sparse model that ranks as well and scores many times faster on a CPU.
@@ -32,7 +33,7 @@ Exit codes:
   0    all is well
   1    a bug of prunus, with its traceback
   2    the input or the options cannot be used; one line on stderr says why and what to do
-  130  interrupted; `demo` and both `compress` go on where they were when they are run again
+  130  interrupted; `demo`, both `compress` and `stream run` go on where they were when they are run again
   141  whoever read the output went away
 
 Example:
@@ -54,7 +55,7 @@ Example:
 STREAM = """Streams: time-ordered events, a model that learns from them for ever, and sparse models that come off it.
 
 Example:
-  prunus stream rollback out
+  prunus stream run 'events/*.parquet' --label clicked --time timestamp --ids user,item --dense 'f*' -o out
 """
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -129,6 +130,7 @@ def make_app() -> typer.Typer:
         (rank, "design", rank_design.design, "Propose students that meet a budget."),
         (recommend, "compress", recommend_compress.compress, "Make a recommender of a few bytes an item."),
         (recommend, "evaluate", recommend_evaluate.evaluate, "Quality of its lists, and the test against another."),
+        (stream, "run", stream_run.run, "Learn from events, and let sparse models off that serve."),
         (stream, "rollback", stream_rollback.rollback, "Let the model before serve again."),
         (top, "compile", compile.compile, "Take a trained model as it is."),
         (top, "score", score.score, "Documents in, scores out; histories in, lists out."),
@@ -148,7 +150,7 @@ def make_app() -> typer.Typer:
         add(function)
     top.add_typer(rank, name="rank", short_help="The stages for rankers: teach, compress, ...")
     top.add_typer(recommend, name="recommend", short_help="The stages for recommenders: compress, evaluate.")
-    top.add_typer(stream, name="stream", short_help="The stages for streams: rollback.")
+    top.add_typer(stream, name="stream", short_help="The stages for streams: run, rollback.")
     return top
 
 

@@ -56,18 +56,26 @@ IDLE_S = 0.2
 
 
 class Source(Protocol):
-    """Events in the order in which they are learned, with a place to go on from (:mod:`prunus.data.event_order`)."""
+    """Events in the order in which they are learned, with a place to go on from: :class:`prunus.data.event_order.Ordered`."""
 
-    counts: Mapping[str, int]
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What was read and set aside, by name."""
 
     def read(self, n: int) -> Events | None:
         """Give the next up to n events; none of them where there are none now, None where the stream has ended."""
 
+    def position(self) -> dict[str, Any]:
+        """Give the place after the last event that was taken in."""
+
+    def seek(self, position: Mapping[str, Any]) -> None:
+        """Go to a place."""
+
     def state(self) -> dict[str, Any]:
-        """Give the place after the last event that was read."""
+        """Give what was taken in and not yet read."""
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from a place."""
+        """Go on from a state, after :meth:`seek`."""
 
 
 class Loop:
@@ -275,6 +283,7 @@ class Loop:
     def _checkpoint(self) -> None:
         """Write all of the state; where the disk does not take it, say so and go on."""
         state = {
+            "position": self.source.position(),
             "source": self.source.state(),
             "learner": self.learner.state(),
             "inputs": self.inputs.state(),
@@ -312,6 +321,7 @@ class Loop:
         self._emissions_log.begin(0 if state is None else state["emissions_log"])
         if state is None:
             return
+        self.source.seek(state["position"])
         self.source.load(state["source"])
         self.learner.load(state["learner"])
         self.inputs.load(state["inputs"])

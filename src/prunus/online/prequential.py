@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prunus import metrics
 from prunus.errors import DataError
 
 if TYPE_CHECKING:
@@ -186,21 +187,13 @@ def gap_percent(loss: float | None, reference: float | None) -> float | None:
 
 
 def _figures(logits: NDArray[np.float32] | None, label: NDArray[np.float32], rate: float) -> dict[str, float | None]:
-    from sklearn.metrics import roc_auc_score
-
-    if logits is None:
-        return dict.fromkeys(("loss", "ne", "auc", "calibration"))
-    loss = float(losses(logits, label).mean())
-    spread = entropy(rate)
-    if not np.isfinite(logits).all():
-        return {"loss": loss, "ne": None, "auc": None, "calibration": None}
-    predicted = 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))
-    return {
-        "loss": loss,
-        "ne": loss / spread if spread else None,
-        "auc": float(roc_auc_score(label, logits)) if spread else None,
-        "calibration": float(predicted.sum() / label.sum(dtype=np.float64)) if rate else None,
-    }
+    found: dict[str, float | None] = dict.fromkeys(("loss", "ne", "auc", "calibration"))
+    if logits is not None and np.isfinite(logits).all():
+        found["loss"] = metrics.log_loss(label, logits)
+        found["ne"] = _finite(metrics.normalized_entropy(label, logits, rate))
+        found["auc"] = _finite(metrics.auc(label, logits))
+        found["calibration"] = _finite(metrics.calibration(label, logits))
+    return found
 
 
 def _finite(value: float) -> float | None:

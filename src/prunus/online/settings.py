@@ -6,14 +6,20 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class StreamSettings(BaseModel):
-    """How a stream is tested, watched and emitted from. Unknown keys are refused.
+    """How a stream is learned from, tested, watched and emitted from. Unknown keys are refused.
 
-    How the models learn is the learner's affair, how events are ordered the source's.
+    How events are read and ordered is the source's affair.
 
     Attributes:
+        cut: share of the dense model's operations that the sparse model does without.
+        dim: width of an embedding.
+        bottom: units of the MLP under the dense features; none for no such MLP.
+        top: units of the hidden layers over all inputs, of the dense model.
+        interactions: whether products of embeddings are inputs, see :class:`prunus.student.ctr.ClickShape`.
+        watched: whether a dense master learns beside the sparse model, for the gap between them.
         batch: events that are predicted, then learned from, at once.
         window: events of a window of the log, in whole batches; a sparse model is emitted at most once a window.
-        warm_up: events before the first emission, while the masks grow; no total counts them.
+        warm_up: events before the first emission, while models learn the first of it; no total counts them.
         emit_every: windows from one emission to the next.
         new_pattern_after: events after which a new pattern is chosen if none was before (the "r_max" of the reference).
         capacity: ids of one field that can have an embedding of their own.
@@ -29,13 +35,19 @@ class StreamSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    cut: float = Field(default=0.9, ge=0, lt=1)
+    dim: int = Field(default=16, ge=1)
+    bottom: tuple[int, ...] = ()
+    top: tuple[int, ...] = (512, 256, 128)
+    interactions: bool = True
+    watched: bool = True
     batch: int = Field(default=512, ge=1)
     # 40 batches: NE of a window is then known to about 1 %, a paired gap to about a tenth of that.
     window: int = Field(default=20_480, ge=1)
     warm_up: int = Field(default=102_400, ge=0)
     emit_every: int = Field(default=1, ge=1)
     new_pattern_after: int = Field(default=102_400, ge=1)
-    capacity: int = Field(default=100_000, ge=1)
+    capacity: int = Field(default=50_000, ge=1)
     admit_after: int = Field(default=2, ge=1)
     expire_after: int | None = Field(default=None, ge=1)
     keep_models: int = Field(default=10, ge=1)
