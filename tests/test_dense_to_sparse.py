@@ -12,6 +12,7 @@ import torch
 from prunus.errors import CheckpointError
 from prunus.online.dense_to_sparse.cotrain import Cotrained, CotrainSettings
 from prunus.online.dense_to_sparse.emission import Cut, EmissionSettings, Emitting
+from prunus.online.dense_to_sparse.learned import Learned
 from prunus.online.dense_to_sparse.patterns import budget, by_layer, evenly, largest
 from prunus.online.dense_to_sparse.rules import Fixed, Regrowth, StraightThrough, Whole
 from prunus.online.dense_to_sparse.single import Again, Beside, Single
@@ -47,10 +48,11 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
     ),
     **{
         f"emitted, {cut}": lambda cut=cut: Emitting(  # type: ignore[misc]
-            SHAPE, RATES, EmissionSettings(DENSITY, cut, every=4, sample=2), seed=3
+            SHAPE, RATES, EmissionSettings(DENSITY, cut, every=8, sample=2), seed=3
         )
         for cut in get_args(Cut)
     },
+    "learned": lambda: Single("learned", SHAPE, RATES, Learned(N_KEPT, ramp=6), seed=3),
     "beside": lambda: Beside(
         Single("RigL", SHAPE, RATES, Regrowth(every=3, n_kept=N_KEPT), seed=3),
         Single("dense", SHAPE, RATES, Whole(), seed=4),

@@ -7,7 +7,7 @@ a dense step. The rules differ in what they do with it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -15,7 +15,7 @@ from prunus.online.dense_to_sparse.patterns import budget, by_layer, evenly, lar
 from prunus.prune.schedule import CubicSchedule
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Rule(Protocol):
-    """A rule; it has no state but the masks, which the learner keeps."""
+    """A rule; the learner keeps the masks, and what else the rule remembers."""
 
     @property
     def every(self) -> int:
@@ -48,6 +48,12 @@ class Rule(Protocol):
 
     def gradient(self, weight: Tensor, mask: Tensor, gradient: Tensor) -> Tensor:
         """Give what the optimiser takes as the gradient of a weight matrix."""
+
+    def state(self) -> dict[str, Any]:
+        """Give what it remembers beside the masks."""
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,13 @@ class Whole:
         """Learn all."""
         del weight, mask
         return gradient
+
+    def state(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Nothing."""
 
 
 @dataclass(frozen=True)

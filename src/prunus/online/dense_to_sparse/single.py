@@ -140,13 +140,15 @@ class Single:
             "steps": self._steps,
             "batch": self._batch,
         }
-        return {**own, "trainee": self._trainee.state(), "replay": self._replay.state()}
+        parts = {"trainee": self._trainee.state(), "replay": self._replay.state(), "rule": self._rule.state()}
+        return {**own, **parts}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
         same_method(self, state)
         self._trainee.load(state["trainee"])
         self._replay.load(state["replay"])
+        self._rule.load(state["rule"])
         self._masks = [mask.float() for mask in state["masks"]]
         self._gradients, self._steps, self._batch = list(state["gradients"]), state["steps"], state["batch"]
 
