@@ -9,6 +9,7 @@ import pytest
 from event_streams import SCHEMA, assert_resumes, assert_same, lines, read_all, rows
 from prunus.data.event_kafka import KafkaSource
 from prunus.data.event_lines import JsonLinesSource
+from prunus.data.event_opening import open_events
 from prunus.data.event_order import Ordered
 from prunus.data.event_rejects import Rejects
 from prunus.errors import DataError, EventError
@@ -127,6 +128,8 @@ def test_offsets_are_committed_with_a_checkpoint_only(topic):
     Ordered(source).commit(point)
     assert committed() == 6
     asking.close()
+    by_name = open_events(f"kafka://{topic.brokers}/account?group=other&start=earliest", SCHEMA)
+    assert len(read_all(by_name)) == 20
 
 
 def test_what_is_refused(topic):

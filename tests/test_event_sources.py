@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import gzip
+import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from event_streams import SCHEMA, assert_resumes, assert_same, read_all, rows
+from event_streams import SCHEMA, assert_resumes, assert_same, lines, read_all, rows
 from prunus.data import frames
+from prunus.data.event_opening import open_events
 from prunus.data.event_rejects import Rejects
 from prunus.data.event_sources import ParquetSource
 from prunus.data.events import EventSchema, hash_integers, hash_strings
-from prunus.errors import ColumnError, DataError, EventError, ExpressionError, ParseError
+from prunus.errors import ColumnError, DataError, EventError, ExpressionError, OutputError, ParseError
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -240,3 +245,59 @@ def test_flights_are_read_by_three_columns_of_time(data_dir):
     assert (len(events), int(events.label.sum()), source.rejects.counts) == (327_346, 77_630, {})
     assert (np.diff(events.time) >= 0).all()
     assert [len(np.unique(column[column > 0])) for column in events.ids.T] == [16, 4037, 3, 104, 3835]
+
+
+def test_a_source_is_known_by_its_name(tmp_path, monkeypatch):
+    """Files of columns, files of lines and standard input open as what they are; what cannot go together is refused."""
+    records = rows(8)
+    write(tmp_path / "a.parquet", records)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines(records)))
+    expected = read_all(open_events([tmp_path], SCHEMA))
+    assert len(expected) == 8
+    assert_same(read_all(open_events(str(tmp_path / "b.jsonl.gz"), SCHEMA)), expected)
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines(records))))
+        assert_same(read_all(open_events("-", SCHEMA)), expected)
+    for wrong, follow, match in (
+        (["-", "a.parquet"], False, "expected it alone"),
+        ("-", True, "without --follow"),
+        ("kafka://broker:9092", False, "kafka://HOST"),
+        ("kafka://broker:9092/clicks?colour=red", False, "kafka://HOST"),
+    ):
+        with pytest.raises(DataError, match=match):
+            open_events(wrong, SCHEMA, follow=follow)
+
+
+def test_a_full_disk_ends_no_stream(tmp_path, monkeypatch):
+    """What a full disk does not take is counted, the file keeps whole lines; a folder that cannot be is an error."""
+    records = rows(9)
+    for one in records[::3]:
+        one["clicks"] = None
+    aside = tmp_path / "aside.jsonl"
+    source = ParquetSource(write(tmp_path / "a.parquet", records), SCHEMA, rejects=Rejects("set-aside", aside))
+    source.read(1)
+    whole = aside.read_bytes()
+
+    def full(file, text, at):
+        file.write(text[:10])
+        file.truncate(at)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("prunus.data.event_rejects._write", full)
+        source.read(2)
+    assert aside.read_bytes() == whole
+    read_all(source)
+    assert source.rejects.counts == {"bad_label": 3, "set_aside_lost": 1}
+    assert len(aside.read_text().splitlines()) == 2
+    below_a_file = Rejects("set-aside", aside / "rows.jsonl")
+    with pytest.raises(OutputError, match="cannot be written"):
+        read_all(ParquetSource(tmp_path / "a.parquet", SCHEMA, rejects=below_a_file))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_device_that_is_always_full():
+    """The kernel's own full device: everything is lost and counted, and the stream goes on."""
+    rejects = Rejects("set-aside", "/dev/full")
+    rejects.refuse("bad_time", {"row": 1}, {})
+    assert rejects.counts == {"bad_time": 1, "set_aside_lost": 1}

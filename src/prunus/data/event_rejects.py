@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -12,6 +14,7 @@ from prunus.errors import DataError, EventError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from io import RawIOBase
 
 Bad = Literal["set-aside", "refuse"]
 """What becomes of a row that is no event: it is counted and set aside, or it ends the run with an error."""
@@ -86,8 +89,10 @@ class Rejects:
     def set_aside(self, records: list[dict[str, Any]]) -> None:
         """Count records by their ``reason``, and write them to the file.
 
+        A disk that is full ends no stream: what it does not take is counted as ``set_aside_lost``.
+
         Raises:
-            OutputError: the file cannot be written.
+            OutputError: the file cannot be written for another reason.
         """
         for record in records:
             self.count(record["reason"])
@@ -96,9 +101,12 @@ class Rejects:
         text = "".join(_text(record) + "\n" for record in records).encode("utf-8")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
-                file.write(text)
+            with self.path.open("ab", buffering=0) as file:
+                _write(file, text, self._length)
         except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                self.count("set_aside_lost", len(records))
+                return
             msg = f"{self.path}: cannot be written ({error.strerror}); expected room for events that are set aside"
             raise OutputError(msg) from error
         self._length += len(text)
@@ -117,6 +125,18 @@ class Rejects:
         if self.path is not None and self.path.exists():
             os.truncate(self.path, min(self.path.stat().st_size, state["length"]))
             self._length = self.path.stat().st_size
+
+
+def _write(file: RawIOBase, text: bytes, at: int) -> None:
+    """Append all of a text, or nothing."""
+    left = memoryview(text)
+    try:
+        while left:
+            left = left[file.write(left) or 0 :]
+    except OSError:
+        with suppress(OSError):
+            file.truncate(at)
+        raise
 
 
 def _text(record: Any) -> str:  # noqa: ANN401 - whatever a row held
