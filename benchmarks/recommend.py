@@ -58,6 +58,10 @@ TEACHER = EaseSettings(800, growth=0.25, long_histories=0.5, popular_items=0.1)
 """Chosen on a tenth of the training part; docs/recommenders.md."""
 PLAIN = EaseSettings(800)
 """EASE as published, to be held against published figures."""
+HEAVY = 0.5
+"""Weight of the teacher's lists that was chosen for tickets of 128 values a row."""
+LIGHT = {"gradual": dict.fromkeys(BUDGETS, HEAVY), "dense": dict.fromkeys(BUDGETS, HEAVY)}
+"""Weights chosen for each student and budget on a tenth of the training part, seed 0, among .03, .05, .1, .15 and .5."""
 ROUND, LATE = 5, 2
 """Epochs between two prunings where survivors go back, and epochs done at the values that late ones go back to."""
 
@@ -98,20 +102,18 @@ class Study:
         """Mean NDCG@20 over the users with something to find."""
         return topk.ndcg(topk.recommend(score, self.split.histories, K), self.split.test, K).mean
 
-    def student(self, way: str, budget: int, seed: int, *, distil: bool) -> dict[str, Any]:
-        """Train one student."""
-        train, settings = self.split.train, replace(self.settings, seed=seed)
+    def student(self, way: str, budget: int, seed: int, weight: float) -> dict[str, Any]:
+        """Train one student, with so much weight on the teacher's lists."""
+        train, settings = self.split.train, replace(self.settings, seed=seed, teacher=weight)
         limit = RowBudget(budget * train.n_items, train.n_items)
-        lists = self.lists if distil else None
+        lists, start = (self.lists, self.start) if weight else (None, None)
         if way == "dense":
             found = train_dense(train, lists, limit, bits=self.bits, settings=settings)
         else:
             plan = ways(settings.epochs, seed)[way]
             if plan.reset != "none":
                 settings = replace(settings, cycle=settings.epochs - int(plan.prune_until * settings.epochs))
-            found = train_factors(
-                train, lists, limit, bits=self.bits, settings=settings, plan=plan, start=self.start if distil else None
-            )
+            found = train_factors(train, lists, limit, bits=self.bits, settings=settings, plan=plan, start=start)
         return self.measured(found.model)
 
 
@@ -125,6 +127,11 @@ def ways(epochs: int, seed: int) -> dict[str, TicketPlan]:
         "rate": TicketPlan(reset="rate", every=ROUND),
         "random": TicketPlan(importance=at_random(seed), every=epochs, prune_until=1.5 / epochs),
     }
+
+
+def told(weight: float) -> str:
+    """Name a weight of the teacher in the names of rows."""
+    return {0.0: "alone", HEAVY: "distilled"}.get(weight, f"distilled x{weight:g}")
 
 
 def cut_rows(study: Study, budget: int, *, fitted: bool) -> dict[str, Any]:
@@ -194,15 +201,18 @@ def main() -> None:
             name = f"{'cut and refitted' if fitted else 'cut'} {budget}B"
             add(name, lambda budget=budget, fitted=fitted: cut_rows(study, budget, fitted=fitted))  # type: ignore[misc]
     cells = [
-        (way, budget, distil) for way in ("gradual", "dense") for distil in (True, False) for budget in args.budgets
+        (way, budget, weight)
+        for way in ("gradual", "dense")
+        for budget in args.budgets
+        for weight in sorted({0.0, HEAVY, LIGHT[way][budget]})
     ]
-    cells += [(way, GRID_BUDGET, distil) for way in ways(1, 0) if way != "gradual" for distil in (True, False)]
+    cells += [(way, GRID_BUDGET, weight) for way in ways(1, 0) if way != "gradual" for weight in (HEAVY, 0.0)]
     for seed in range(args.seeds):
-        for way, budget, distil in cells:
-            name = f"{way} {'distilled' if distil else 'alone'} {budget}B"
+        for way, budget, weight in cells:
+            name = f"{way} {told(weight)} {budget}B"
 
-            def make(way: str = way, budget: int = budget, distil: bool = distil, seed: int = seed) -> dict[str, Any]:
-                return study.student(way, budget, seed, distil=distil)
+            def make(way: str = way, budget: int = budget, weight: float = weight, seed: int = seed) -> dict[str, Any]:
+                return study.student(way, budget, seed, weight)
 
             add(name, make, seed)
     report = {

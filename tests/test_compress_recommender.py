@@ -21,8 +21,9 @@ from prunus.engine import recommender_file
 from prunus.engine import recommender_reference as reference
 from prunus.engine.levels import quantise_model
 from prunus.engine.recommender import DenseFactors, SparseFactors, SparseRows
-from prunus.errors import BudgetError, BudgetImpossibleError, RecipeChangedError
-from prunus.teacher.item_scores import as_item_scorer
+from prunus.errors import BudgetError, BudgetImpossibleError, RecipeChangedError, TeacherError
+from prunus.report import recommender as recommender_report
+from prunus.teacher.item_scores import Popularity, as_item_scorer
 from prunus.teacher.linear import EaseSettings
 
 if TYPE_CHECKING:
@@ -99,6 +100,21 @@ def test_dense_students(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(job.FactorLoop, "_run_epoch", lambda *_: pytest.fail("an epoch was trained again"))
     again = compress_recommender(SPLIT, recipe=recipe, out=tmp_path).to_json()
     assert again["student"] == values["student"]
+
+
+def test_cut_weights_as_student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The teacher's own weights need no training: the run's student is the curve's at the budget, also when run again."""
+    recipe = RECIPE.model_copy(update={"kind": "item-item"})
+    values = compress_recommender(SPLIT, recipe=recipe, out=tmp_path).to_json()
+    same = next(one for one in values["curve"] if one["times"] == 1.0)
+    assert values["student"]["ndcg@5"] == pytest.approx(same["ndcg@5"], abs=1e-3)
+    assert values["student"]["bytes_per_item"] == pytest.approx(same["bytes_per_item"], abs=0.1)
+    assert values["training"]["history"] == []
+    assert "<svg" in recommender_report.render(values)
+    monkeypatch.setattr(job, "fit_ease", lambda *_: pytest.fail("the teacher was fitted again"))
+    assert compress_recommender(SPLIT, recipe=recipe, out=tmp_path).to_json()["student"] == values["student"]
+    with pytest.raises(TeacherError, match="no weights between items"):
+        compress_recommender(SPLIT, recipe=recipe, out=tmp_path / "other", teacher=Popularity(SPLIT.train.popularity))
 
 
 @pytest.mark.long

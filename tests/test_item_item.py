@@ -7,6 +7,7 @@ import pytest
 
 from prunus.data.interactions import Interactions
 from prunus.engine import recommender_reference as twin
+from prunus.student import item_item
 from prunus.student.item_item import cut, refit
 from prunus.teacher.linear import EaseSettings, fit_ease
 
@@ -32,8 +33,9 @@ def test_all_but_the_diagonal_scores_as_the_teacher() -> None:
 
 
 @pytest.mark.parametrize("k", [1, 3, 7])
-def test_the_largest_stay(k: int) -> None:
-    """Of what goes into each item the k largest magnitudes stay, with their values; never the diagonal."""
+def test_the_largest_stay(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what goes into each item the k largest magnitudes stay, with their values; never the diagonal, in any block."""
+    monkeypatch.setattr(item_item, "BLOCK", 5)
     weights = np.random.default_rng(k).normal(size=(N_ITEMS, N_ITEMS)).astype(np.float32)
     found = cut(weights, k, POPULAR).decode.to_dense()
     for item in range(N_ITEMS):

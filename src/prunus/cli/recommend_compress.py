@@ -20,6 +20,7 @@ class Kind(StrEnum):
 
     TICKETS = "tickets"
     DENSE = "dense"
+    ITEM_ITEM = "item-item"
 
 
 @talk.verb(goes_on=True)
@@ -51,7 +52,11 @@ def compress(
         ),
     ] = None,
     kind: Annotated[
-        Kind, typer.Option("--kind", help="Wide rows of which few values are kept, or short ones of which all are.")
+        Kind,
+        typer.Option(
+            "--kind",
+            help="Wide rows of which few values are kept, short ones of which all are, or the teacher's largest weights.",
+        ),
     ] = Kind.TICKETS,
     factors: Annotated[int, typer.Option(min=2, help="Width of a ticket's row before pruning.")] = 512,
     bits: Annotated[int, typer.Option(min=2, max=8, help="Of a value in the file.")] = 4,

@@ -33,31 +33,25 @@ EXAMPLES = 5
 SHOWN = 10
 
 
-def cut_lists(
-    weights: NDArray[np.float32], split: Split, budget: RowBudget, k: int, metadata: Mapping[str, object]
-) -> tuple[NDArray[np.int32], float] | None:
-    """Cut item-item weights to a budget, and make lists with what is left.
+def cut_weights(
+    weights: NDArray[np.float32], popular: NDArray[np.int32], budget: RowBudget, metadata: Mapping[str, object]
+) -> SparseFactors:
+    """Cut item-item weights to a budget: the student that needs no training.
 
     Args:
         weights: float32 [n_items, n_items], of the teacher.
-        split: histories to answer.
+        popular: int32, items by falling popularity.
         budget: bytes of the file.
-        k: length of the lists.
-        metadata: what would stand beside it in the file.
+        metadata: what stands beside it in the file.
 
-    Returns:
-        int32 [n_users, k], and the bytes an item; None where the budget does not buy one weight an item.
+    Raises:
+        BudgetImpossibleError: the budget does not buy one weight an item.
     """
-    n_items = budget.n_items
     # More weights than the budget buys, as an index takes more than a bit: the smallest of them go.
-    length = min(max(int(budget.bytes_per_item * 8 / (BITS + 1)), 1), n_items - 1)
-    whole = quantise_model(cut(weights, length, popular_items(split.train)), BITS)
+    length = min(max(int(budget.bytes_per_item * 8 / (BITS + 1)), 1), budget.n_items - 1)
+    whole = quantise_model(cut(weights, length, popular), BITS)
     assert isinstance(whole, SparseFactors)
-    try:
-        model = fit(whole, budget, metadata)
-    except BudgetImpossibleError:
-        return None
-    return lists_of(from_model(model), split, k), packed_bytes(model, metadata=metadata) / n_items
+    return fit(whole, budget, metadata)
 
 
 def cut_curve(
@@ -66,18 +60,21 @@ def cut_curve(
     """Quality of the teacher's cut weights at several budgets around the run's: one record each.
 
     Args:
-        weights: as in :func:`cut_lists`.
-        split: likewise.
+        weights: float32 [n_items, n_items], of the teacher.
+        split: histories to answer.
         budget: of the run.
-        k: likewise.
-        metadata: likewise.
+        k: length of the lists.
+        metadata: what would stand beside it in the file.
     """
-    found = []
+    found, popular = [], popular_items(split.train)
     for times in TIMES:
-        part = cut_lists(weights, split, RowBudget(times * budget.n_bytes, budget.n_items), k, metadata)
-        if part is not None:
-            value = topk.ndcg(part[0], split.test, k).mean
-            found.append({"model": "cut EASE", "times": times, "bytes_per_item": part[1], f"ndcg@{k}": value})
+        try:
+            model = cut_weights(weights, popular, RowBudget(times * budget.n_bytes, budget.n_items), metadata)
+        except BudgetImpossibleError:
+            continue
+        value = topk.ndcg(lists_of(from_model(model), split, k), split.test, k).mean
+        spent = packed_bytes(model, metadata=metadata) / budget.n_items
+        found.append({"model": "cut EASE", "times": times, "bytes_per_item": spent, f"ndcg@{k}": value})
     return found
 
 

@@ -11,14 +11,15 @@ import torch
 
 from prunus import __version__, topk
 from prunus.bench import machine
-from prunus.compress.beside import MOST_ITEMS, cut_curve, examples
-from prunus.compress.factors import FactorStudent, train_dense, train_factors
+from prunus.compress.beside import MOST_ITEMS, cut_curve, cut_weights, examples
+from prunus.compress.factors import FactorStudent, popular_items, train_dense, train_factors
 from prunus.compress.recipe import Silent
 from prunus.compress.row_budget import RowBudget, row_length
 from prunus.compress.workspace import Workspace, digest
 from prunus.distill.factors import FactorLoop, FactorSettings, TeacherLists, teacher_lists
 from prunus.engine import recommender_file
 from prunus.engine.disk import write_atomically
+from prunus.errors import TeacherError
 from prunus.student.factors import leading_factors
 from prunus.teacher.choose import choose_ease
 from prunus.teacher.item_scores import Popularity, lists_of
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from prunus.data.interactions import Interactions
     from prunus.data.splits import Split
     from prunus.engine.recommend_scorer import RecommendScorer
+    from prunus.engine.recommender import DenseFactors, SparseFactors
     from prunus.engine.recommender_file import Sizes
     from prunus.metrics import PerQuery
     from prunus.teacher.item_scores import ItemScorer
@@ -234,10 +236,27 @@ def _train(
         "checkpoint": space.file("student.pt"),
         "on_epoch": on_epoch,
     }
+    if recipe.kind == "item-item":
+        return FactorStudent(_cut(source, budget, split, space, metadata), [])
     if recipe.kind == "dense":
         return train_dense(split.train, heads, budget, **how)
     n_factors = min(recipe.factors, n_items)
     return train_factors(split.train, heads, budget, n_factors=n_factors, start=source.start(n_factors), **how)
+
+
+def _cut(
+    source: _Teacher, budget: RowBudget, split: Split, space: Workspace, metadata: dict[str, Any]
+) -> SparseFactors | DenseFactors:
+    """Cut the teacher's own weights to the budget, or take those of an earlier run."""
+    file = space.file("student.prunus")
+    if not file.exists():
+        teacher = source.get()
+        if not isinstance(teacher, ItemItem):
+            msg = f"got the teacher {teacher.name}, which has no weights between items; expected EASE, or another kind"
+            raise TeacherError(msg)
+        model = cut_weights(teacher.weights, popular_items(split.train), budget, metadata)
+        recommender_file.save(file, model, metadata=metadata)
+    return recommender_file.from_bytes(file.read_bytes(), str(file))[0]
 
 
 def _curve(

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from prunus.data.interactions import Interactions
 
 
+BLOCK = 512
+"""Items whose weights are looked through at a time: beside the matrix this takes 16 bytes for each of its weights."""
+
+
 def cut(weights: NDArray[np.float32], k: int, popular: NDArray[np.int32]) -> SparseFactors:
     """Keep the k weights of largest magnitude that go into each item.
 
@@ -30,9 +34,11 @@ def cut(weights: NDArray[np.float32], k: int, popular: NDArray[np.int32]) -> Spa
     if not 1 <= k < n_items:
         msg = f"got {k} weights an item of {n_items} items; expected 1 to {n_items - 1}"
         raise ValueError(msg)
-    incoming = np.abs(weights.T)
-    np.fill_diagonal(incoming, -1.0)
-    kept = np.sort(np.argpartition(-incoming, k - 1, axis=1)[:, :k], axis=1)
+    kept = np.empty((n_items, k), np.int64)
+    for start in range(0, n_items, BLOCK):
+        incoming = np.abs(weights[:, start : start + BLOCK].T)
+        incoming[np.arange(len(incoming)), np.arange(start, start + len(incoming))] = -1.0
+        kept[start : start + BLOCK] = np.sort(np.argpartition(-incoming, k - 1, axis=1)[:, :k], axis=1)
     values = weights[kept, np.arange(n_items)[:, None]]
     indptr = np.arange(0, n_items * k + 1, k, dtype=np.int32)
     rows = SparseRows(n_items, indptr, kept.astype(np.int32).ravel(), values.astype(np.float32).ravel())
