@@ -82,6 +82,7 @@ def test_json_is_a_line_a_window_and_the_summary(uninterrupted) -> None:
     assert summary["flops_cut"] == pytest.approx(0.9, abs=0.005)
     assert summary["emissions"] >= 3
     assert done.err == ""
+    assert "<svg" in (out / "report.html").read_text()
 
 
 def test_text_is_a_table(folder, uninterrupted, tmp_path) -> None:
@@ -123,7 +124,7 @@ def test_ctrl_c_goes_on(folder, uninterrupted, tmp_path, monkeypatch) -> None:
     assert done.code == 130
     assert done.out == ""
     assert done.err.splitlines() == [
-        "stopping after this batch",
+        "stopping after this batch; once more stops at once, without a checkpoint",
         "interrupted: run the same command again: it goes on",
     ]
     done = run(*call(folder, tmp_path))
@@ -183,6 +184,23 @@ def test_rows_that_are_no_events(tmp_path) -> None:
     aside = [json.loads(line) for line in (tmp_path / "out" / "set-aside.jsonl").read_text().splitlines()]
     assert [line["reason"] for line in aside] == ["bad_label"] * 2
     assert "neither 0 nor 1" in run(*words, *SMALL, "-o", tmp_path / "other", "--bad", "refuse").refused()
+
+
+def test_json_lines_are_the_same_stream(drifting, uninterrupted, tmp_path) -> None:
+    """Events of a file of JSON lines give the log that those of Parquet give; among files they are refused."""
+    columns = {name: column.tolist() for name, column in drifting.columns.items()}
+    rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    file = tmp_path / "events.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fields = ["--ids", ",".join(name for name in columns if name.startswith("id_"))]
+    fields += ["--dense", ",".join(name for part in ("count", "share") for name in columns if name.startswith(part))]
+    expected = (uninterrupted[0] / "windows.jsonl").read_bytes()
+    done = run("stream", "run", file, *COLUMNS, *SMALL, *fields, "-o", tmp_path / "file")
+    assert "no Parquet file" in done.refused()
+    words = ["--label", "click", "--time", "ms", *fields, *SMALL]
+    assert run("stream", "run", file, *words, "-o", tmp_path / "file").code == 0
+    assert (tmp_path / "file" / "windows.jsonl").read_bytes() == expected
+    assert "expected JSON lines alone" in run("stream", "run", file, "-", *words, "-o", tmp_path / "two").refused()
 
 
 def fork(words, prepare=lambda: None):

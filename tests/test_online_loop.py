@@ -278,7 +278,7 @@ def test_a_stop_is_a_checkpoint(events, uninterrupted, tmp_path) -> None:
         said: list[str] = []
         with pytest.raises(KeyboardInterrupt):
             make_loop(events, tmp_path, on_batch=stop, say=said.append, checkpoint_s=1e9).run()
-        assert said[-1] == "stopping after this batch"
+        assert said[-1] == "stopping after this batch; once more stops at once, without a checkpoint"
         assert not (tmp_path / "result.json").exists()
     said = []
     make_loop(events, tmp_path, say=said.append).run()

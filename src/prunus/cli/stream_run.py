@@ -37,7 +37,7 @@ def run(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="Parquet files, globs in quotes and folders, in time order.",
+            help="Parquet files, globs in quotes and folders, in time order; or JSON lines: a .jsonl file, - for stdin.",
             show_default=False,
         ),
     ],
@@ -71,7 +71,7 @@ def run(
         int, typer.Option(min=0, help="Rows among which a second one of an event is looked for; with --key.")
     ] = 100_000,
     where: options.Where = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Wait for more files when all are read.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for more files, or lines, when all are read.")] = False,
     tolerance: Annotated[
         int, typer.Option(min=0, help="How long an event may come after later ones; in units of --time.")
     ] = 0,
@@ -115,12 +115,14 @@ def run(
 ) -> None:
     r"""Learn from events for ever, each predicted before it is learned, and let sparse models off that serve.
 
-    Writes models/ with `current`, the model that serves; windows.jsonl, a line a window; and result.json at the end. A run
-    that was stopped or killed goes on where it was, to the same bits; other sources or options in the same folder are refused.
+    Writes models/ with `current`, the model that serves; windows.jsonl, a line a window; report.html; and result.json at the
+    end. A run that was stopped or killed goes on where it was, to the same bits; other sources or options in the same folder
+    are refused.
 
     Examples:
       prunus stream run 'events/*.parquet' --label clicked --time timestamp --ids user,item --dense 'f*' -o out
       prunus stream run events/ --follow --label 'clicks>0' --time day,second --ids ad,site,page -o out
+      tail -f events.jsonl | prunus stream run - --label clicked --time t --ids user,item --json -o out
     """
     from prunus.extras import need
 
@@ -129,10 +131,10 @@ def run(
     need("river", extra="stream")
     from prunus.cli import stream_source
     from prunus.data.event_order import Ordered
-    from prunus.data.event_sources import ParquetSource
     from prunus.data.events import EventSchema
     from prunus.online.run import run_stream
     from prunus.online.settings import StreamSettings
+    from prunus.report import stream as report
 
     settings = StreamSettings(
         cut=cut,
@@ -161,13 +163,15 @@ def run(
         "negatives": negatives,
         "bad": bad.value,
     }
-    events = Ordered(ParquetSource(source, schema, follow=follow), **rules, set_aside=out / "set-aside.jsonl")
-    with display(quiet=json) as shown:
+    arrivals = stream_source.open_source(source, schema, follow=follow)
+    events = Ordered(arrivals, **rules, set_aside=out / "set-aside.jsonl")
+    with display(quiet=json) as shown, report.kept(out, shown.say) as draw:
 
         def on_window(line: dict[str, Any]) -> None:
             if json:
                 put_line(line)
             shown.window(line)
+            draw()
 
         summary = run_stream(
             events,
@@ -184,6 +188,7 @@ def run(
         put_line(summary)
         return
     show(summary)
+    talk.put(f"report: {out / 'report.html'}")
 
 
 def widths_of(text: str, option: str) -> tuple[int, ...]:

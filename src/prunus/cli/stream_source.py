@@ -1,4 +1,4 @@
-"""The columns of a stream as the options ask for them."""
+"""The source of a stream and its columns, as the options ask for them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,37 @@ from prunus.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from prunus.data.event_sources import EventSource
+    from prunus.data.events import EventSchema
+
+
+STDIN = "-"
+LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
+"""Endings of files of JSON lines."""
+
+
+def open_source(sources: Sequence[str], schema: EventSchema, *, follow: bool) -> EventSource:
+    """Open Parquet files, or the one stream of JSON lines.
+
+    Args:
+        sources: as typed.
+        schema: what each column is.
+        follow: whether more is still to come.
+
+    Raises:
+        DataError: a stream of JSON lines stands beside something else; or a source cannot be opened.
+    """
+    from prunus.data.event_lines import JsonLinesSource
+    from prunus.data.event_sources import ParquetSource
+
+    lines = [one for one in sources if one == STDIN or one.endswith(LINES)]
+    if not lines:
+        return ParquetSource(sources, schema, follow=follow)
+    if len(sources) > 1:
+        msg = f"got {lines[0]} among {len(sources)} sources; expected JSON lines alone: join such files with cat, and read -"
+        raise DataError(msg)
+    return JsonLinesSource(lines[0], schema, follow=follow)
 
 
 def features_of(
@@ -39,9 +70,9 @@ def features_of(
     from prunus.extras import need
 
     pa = need("pyarrow", extra="io")
-    file = next((file for path in paths for file in _files(path)), None)
+    file = next((file for path in paths for file in _files(path) if not file.endswith(LINES)), None)
     if file is None:
-        msg = f"got globs of columns, and no file in {', '.join(paths)} yet to find them in; expected names of columns"
+        msg = f"got globs of columns, and no Parquet file in {', '.join(paths)} to find them in; expected names of columns"
         raise DataError(msg)
     table = open_table(file)
     taken = {name for one in others for name in Expression(one, "--label").names}

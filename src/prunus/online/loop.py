@@ -363,7 +363,7 @@ def _told_to_stop(say: Callable[[str], None]) -> Iterator[_Stop]:
     def tell(number: int, _: object) -> None:
         stop.told = True
         signal.signal(number, before[number])
-        say("stopping after this batch")
+        say("stopping after this batch; once more stops at once, without a checkpoint")
 
     before: dict[int, Any] = {number: signal.signal(number, tell) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
