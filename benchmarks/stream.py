@@ -4,7 +4,8 @@
     python benchmarks/stream.py table --work ~/stream-work -o benchmarks/results/stream-goals.json
 
 *Tuning*: every method tries five learning rates on the first 30 % of a stream (seed 0, 90 % fewer operations), and the one
-with the smallest loss over its last two thirds is taken for all seeds and densities. *Report*: the other 70 %. Gap: by how
+with the smallest loss over its last two thirds is taken for all seeds and densities; generated streams, which begin alike,
+all take what the one without drift chose. *Report*: the other 70 %. Gap: by how
 much the loss of a method is above that of the dense net trained alone, in per cent. The interval is of a paired bootstrap,
 over windows of 20,480 events and over seeds. Each cell is a file of the work folder: a run that is stopped goes on there.
 """
@@ -66,17 +67,17 @@ class Cell:
 
 def cells() -> list[Cell]:
     """All cells, the most telling first."""
-    core = [name for name in METHODS if name in {REFERENCE, OURS, "small dense", "co-trained", "RigL"}]
-    rest = [name for name in METHODS if name not in core]
-    found = [Cell(stream, name, MAIN, 0) for names in (core, rest) for stream in REAL for name in names]
-    found += [Cell(stream, name, MAIN, seed) for seed in range(1, 5) for stream in REAL for name in core]
-    cut = (REFERENCE, "small dense", OURS)
-    found += [Cell(stream, name, MAIN, seed) for seed in range(3) for stream in DRIFTS for name in cut]
-    for density in (0.05, 0.2):
-        found += [Cell(stream, name, density, seed) for seed in range(5) for stream in REAL for name in cut[1:]]
-    found += [Cell(stream, name, MAIN, seed) for seed in range(1, 5) for stream in REAL for name in rest]
+    core = (REFERENCE, "small dense", OURS)
+    found = [Cell(stream, name, MAIN, seed) for seed in range(2) for stream in REAL for name in core]
+    found += [Cell(stream, name, MAIN, 0) for stream in DRIFTS for name in core]
+    found += [Cell(stream, name, MAIN, 0) for stream in REAL for name in ("RigL", "co-trained")]
+    found += [Cell(stream, name, density, 0) for density in (0.05, 0.2) for stream in REAL for name in core]
+    found += [Cell(stream, name, MAIN, seed) for seed in range(5) for stream in REAL for name in core]
+    found += [Cell(stream, name, MAIN, seed) for seed in range(3) for stream in DRIFTS for name in core]
+    found += [Cell(stream, name, d, seed) for seed in range(5) for d in (0.05, 0.2) for stream in REAL for name in core]
+    found += [Cell(stream, name, MAIN, seed) for seed in range(5) for stream in REAL for name in METHODS]
     found += [Cell(stream, name, MAIN, seed) for seed in range(3) for stream in DRIFTS for name in METHODS]
-    found += [Cell(s, name, d, i) for i in range(5) for d in (0.05, 0.2) for s in REAL for name in METHODS]
+    found += [Cell(s, name, d, seed) for seed in range(5) for d in (0.05, 0.2) for s in REAL for name in METHODS]
     singular = [Cell(c.stream, c.method, MAIN, c.seed) if c.method in FOR_ALL_DENSITIES else c for c in found]
     return list(dict.fromkeys(singular))
 
@@ -85,10 +86,11 @@ def tune(cell: Cell, data: Path, work: Path) -> float | None:
     """Choose the rate of a cell; None while another process is at it."""
     losses = {}
     for rate in METHODS[cell.method].rates:
-        trial = measured(Cell(cell.stream, cell.method, MAIN, 0, rate), data, work)
+        stream = DRIFTS[0] if cell.stream in DRIFTS else cell.stream
+        trial = measured(Cell(stream, cell.method, MAIN, 0, rate), data, work)
         if trial is None:
             return None
-        losses[rate] = part(trial["loss"], cell.stream, work, FIRST, TUNED)
+        losses[rate] = part(trial["loss"], stream, work, FIRST, TUNED)
     return min(losses, key=losses.__getitem__)
 
 

@@ -1,13 +1,14 @@
 """Adam in the eigenbasis of a matrix's gradients: more learned from each event, at a price that small nets can pay.
 
 For a weight matrix with gradient G keep running means L of G G' and R of G' G, and orthonormal bases U, V of their
-eigenvectors. Adam's second moment is kept of the rotated gradient U' G V, its first of G:
+eigenvectors. Adam's moments are kept of the rotated gradient,
 
-    M <- b1 M + (1 - b1) G,    S <- b2 S + (1 - b2) (U' G V)^2,    W <- W - rate * U (U' M V / sqrt(S)) V',
+    M <- b1 M + (1 - b1) U' G V,    S <- b2 S + (1 - b2) (U' G V)^2,    W <- W - rate * U (M / sqrt(S)) V',
 
 both moments corrected for their zero start. Every few steps the bases take one step of orthogonal iteration,
-U <- Q of the QR decomposition of L U. A step costs about 8 (m + n) m n operations for a matrix of m by n, beside 6 k m n of
-the gradient itself for a batch of k: little for layers much narrower than the batch, more than the rest for wide ones.
+U <- Q of the QR decomposition of L U, and M is turned with them. A step costs about 6 (m + n) m n operations for a matrix
+of m by n, beside 6 k m n of forward and backward for a batch of k: little for layers much narrower than the batch, more
+than the rest for wide ones.
 
 References:
     Vyas et al. 2024, "SOAP: improving and stabilizing Shampoo using Adam", arXiv 2409.11321; Gupta, Koren, Singer 2018,
@@ -16,7 +17,7 @@ References:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -70,7 +71,7 @@ class Soap(torch.optim.Optimizer):
 
 def step_flops(matrices: Sequence[tuple[int, int]], every: int = 10) -> float:
     """Operations of a step on matrices of these (outputs, inputs), beside the gradient itself; a multiply-add is two."""
-    turns = sum(8.0 * m * n * (m + n) for m, n in matrices)
+    turns = sum(6.0 * m * n * (m + n) for m, n in matrices)
     # L U and its QR decomposition (4/3 n^3 with Q), every so many steps.
     return turns + sum((2.0 + 8.0 / 3.0) * (m**3 + n**3) for m, n in matrices) / every
 
@@ -83,27 +84,28 @@ def _step(weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[s
             state.update(left=weight.new_zeros(weight.shape[0], weight.shape[0]))
             state.update(right=weight.new_zeros(weight.shape[1], weight.shape[1]))
     state["step"] += 1
-    state["mean"].lerp_(gradient, 1 - first)
-    mean = state["mean"]
     if weight.ndim == 2:
         _turn(weight, gradient, state, group)
-        u, v = state["u"], state["v"]
-        gradient, mean = u.T @ gradient @ v, u.T @ mean @ v
+        gradient = state["u"].T @ gradient @ state["v"]
+    state["mean"].lerp_(gradient, 1 - first)
     state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
     root = (state["square"] / (1 - second ** state["step"])).sqrt_().add_(EPSILON)
-    change = mean / root / (1 - first ** state["step"])
+    change = state["mean"] / root / (1 - first ** state["step"])
     if weight.ndim == 2:
         change = state["u"] @ change @ state["v"].T
     weight.sub_(change, alpha=group["lr"])
 
 
 def _turn(weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-    """Take a gradient into L and R; correct the bases when it is time."""
-    sides = (("left", "u", gradient @ gradient.T), ("right", "v", gradient.T @ gradient))
-    for moment, basis, product in sides:
-        state[moment].lerp_(product, 1 - group["memory"])
-        if state["step"] == 1:
-            # In float32 LAPACK's eigh gives NaN for some matrices of low rank and tiny entries.
+    """Take a gradient into L and R; correct the bases when it is time, and turn the mean, which is kept in them."""
+    state["left"].lerp_(gradient @ gradient.T, 1 - group["memory"])
+    state["right"].lerp_(gradient.T @ gradient, 1 - group["memory"])
+    if state["step"] == 1:
+        # In float32 LAPACK's eigh gives NaN for some matrices of low rank and tiny entries.
+        for moment, basis in (("left", "u"), ("right", "v")):
             state[basis] = torch.linalg.eigh(state[moment].double())[1].to(weight.dtype)
-        elif state["step"] % group["every"] == 0:
-            state[basis] = cast("Tensor", torch.linalg.qr(state[moment] @ state[basis])[0])
+    elif state["step"] % group["every"] == 0:
+        mean = state["u"] @ state["mean"] @ state["v"].T
+        for moment, basis in (("left", "u"), ("right", "v")):
+            state[basis] = torch.linalg.qr(state[moment] @ state[basis])[0]
+        state["mean"] = state["u"].T @ mean @ state["v"]
