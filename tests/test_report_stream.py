@@ -225,6 +225,23 @@ def test_lines_break_where_a_figure_is_missing() -> None:
         assert re.fullmatch(r"[-0-9., ]*", match.group(1)), match.group(0)
 
 
+def test_axes_are_marked_in_the_units_of_what_they_show() -> None:
+    """Counts have whole marks only, with commas at the thousands; of many id fields the fullest are drawn."""
+    run = sample()
+    for line in run["windows"]:
+        line["ids"] = [field * line["events"] // 10 for field in range(9)]
+    content = render(run)
+
+    def chart(title):
+        part = content[content.index(f">{title}") :]
+        return part[: part.index("</svg></figure>")]
+
+    assert set(re.findall(r'class="tick" text-anchor="end">([^<]*)<', chart("new patterns chosen"))) == {"0", "1"}
+    ids = chart("ids with an embedding, the fullest fields")
+    assert re.findall("<g><title>([^<]*)</title>", ids) == [f"id field {n}" for n in (9, 8, 7, 6, 5, 4)]
+    assert ">20,000<" in ids
+
+
 def test_a_line_that_a_kill_cut_off_is_left_out(tmp_path) -> None:
     """The page is drawn from the whole lines; bytes that are no text and files that are missing do not stop it."""
     run = sample()

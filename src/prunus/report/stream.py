@@ -143,12 +143,10 @@ def findings(log: Log) -> list[str]:
     entropy = log.total("ne", "served")
     if entropy is not None and entropy >= 1:
         said.append("It knows no more than the share of clicks: its normalised entropy is not below 1.")
-    alarms = {kind: len(places) for kind, places in log.alarms.items()}
-    if any(alarms.values()):
-        said.append(
-            f"The stream changed: {form.counted(alarms['loss'], 'alarm')} of the master's loss,"
-            f" {form.counted(alarms['gap'], 'alarm')} of the gap."
-        )
+    names = {"loss": "of the master's loss", "gap": "of the gap"}
+    alarms = [f"{form.counted(len(places), 'alarm')} {names[kind]}" for kind, places in log.alarms.items() if places]
+    if alarms:
+        said.append(f"The stream changed: {', '.join(alarms)}.")
     aside = [(name, n) for name, n in log.counts if name != "events" and n]
     if aside:
         most = sorted(aside, key=lambda one: -one[1])[:3]

@@ -199,15 +199,18 @@ def events(log: Log) -> Markup:
         if rows
         else []
     )
-    n_fields = len(listed(log.last, "ids"))
-    ids = [log.series(_field(log, index), LAYERS[index % len(LAYERS)], "ids", place=index) for index in range(n_fields)]
+    held = sorted(
+        range(len(listed(log.last, "ids"))), key=lambda field: -(number(listed(log.last, "ids")[field]) or 0.0)
+    )
+    ids = [log.series(_field(log, field), role, "ids", place=field) for field, role in zip(held, LAYERS, strict=False)]
+    title = "ids with an embedding" + (", the fullest fields" if len(held) > len(LAYERS) else "")
     besides = [
         log.series(name.replace("_", " "), LAYERS[index % len(LAYERS)], "counts", name)
         for index, (name, n) in enumerate([one for one in log.counts if one[0] != "events" and one[1]][: len(LAYERS)])
     ]
     drawn = [
         _small(log, "clicks: share of the events", [log.series("clicks", "forest", "rate", scale=100.0)], None, " %"),
-        _small(log, "ids with an embedding", ids, None),
+        _small(log, title, ids, None),
         _small(log, "counted besides, so far", besides, None),
     ]
     named = [legend(one) for one, picture in ((ids, drawn[1]), (besides, drawn[2])) if picture]

@@ -113,9 +113,11 @@ def chart(
         size = {"width": edge - area.left, "height": area.bottom - area.top}
         parts.append(element("rect", x=area.left, y=area.top, class_="early", **size))
     ticks = y.ticks(4 if height < 250 else 6)
-    decimals = decimals_of(ticks)
+    if not unit and all(value == round(value) for _, value in known):  # counts
+        ticks = [tick for tick in ticks if abs(tick - round(tick)) < 1e-9]
+    decimals = 0 if all(tick == round(tick) for tick in ticks) else decimals_of(ticks)
     for tick in ticks:
-        words = f"{tick:.{decimals}f}".replace("-", form.MINUS) + unit
+        words = f"{tick:,.{decimals}f}".replace("-", form.MINUS) + unit
         parts += [
             line(area.left, y(tick), area.right, y(tick), "grid"),
             label(area.left - 6, y(tick) + 4, words, "tick", "end"),
