@@ -36,7 +36,7 @@ WINDOW = 40
 RESAMPLES = 4000
 SEEDS = {**dict.fromkeys(REAL, 5), **dict.fromkeys(DRIFTS, 3)}
 MAIN = 0.1
-FOR_ALL_DENSITIES = ("dense", "dense, SOAP")
+FOR_ALL_DENSITIES = ("dense", "dense, int8", "dense, SOAP")
 """Methods that have no density."""
 
 
@@ -69,7 +69,9 @@ def cells() -> list[Cell]:
     """All cells, the most telling first."""
     core = (REFERENCE, "small dense", OURS)
     found = [Cell(stream, name, MAIN, seed) for seed in range(2) for stream in REAL for name in core]
+    found += [Cell(stream, "small dense, SOAP, again", MAIN, 0) for stream in REAL]
     found += [Cell(stream, name, MAIN, 0) for stream in DRIFTS for name in core]
+    found += [Cell(REAL[0], "dense, SOAP", MAIN, 0)]
     found += [Cell(stream, name, MAIN, 0) for stream in REAL for name in ("RigL", "co-trained")]
     found += [Cell(stream, name, density, 0) for density in (0.05, 0.2) for stream in REAL for name in core]
     found += [Cell(stream, name, MAIN, seed) for seed in range(5) for stream in REAL for name in core]
@@ -84,8 +86,10 @@ def cells() -> list[Cell]:
 
 def tune(cell: Cell, data: Path, work: Path) -> float | None:
     """Choose the rate of a cell; None while another process is at it."""
-    losses = {}
-    for rate in METHODS[cell.method].rates:
+    losses, rates = {}, METHODS[cell.method].rates
+    if len(rates) == 1:
+        return rates[0]
+    for rate in rates:
         stream = DRIFTS[0] if cell.stream in DRIFTS else cell.stream
         trial = measured(Cell(stream, cell.method, MAIN, 0, rate), data, work)
         if trial is None:
