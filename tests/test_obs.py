@@ -135,6 +135,13 @@ def test_what_matters_more_keeps_more() -> None:
     assert kept[0].sum() > kept[1].sum()
 
 
+def test_no_layer_goes_altogether() -> None:
+    """A layer that hardly matters keeps a weight: without one its outputs would be constants."""
+    layers, moments = net()
+    moments[1].outputs *= 1e-12
+    assert all(layer.kept.any() for layer in emit(layers, moments, 12))
+
+
 def test_units_go_whole() -> None:
     """A unit goes with its row and its column; the budget holds, and what is left makes up for what went."""
     layers, moments = net()

@@ -156,7 +156,7 @@ def emit(
     Args:
         layers: weight float32 [n_outputs, n_inputs] and bias float32 [n_outputs] of each, first to last.
         moments: of each layer, of some events at least.
-        n_kept: weights that stay in all layers together, at most.
+        n_kept: weights that stay in all layers together, at most; enough for one block of each layer.
         grain: weights that stay or go together: 1, or 4 of neighbouring inputs. A block's price is the sum of its weights'.
 
     Returns:
@@ -171,6 +171,8 @@ def emit(
         for row, keep, h, moment in zip(rows, kept, second, moments, strict=True):
             price = least_squares(row, keep, h)[1][:, :-1] * (moment.outputs.double() / moment.weight)[:, None]
             scores.append(torch.where(_folded(keep[:, :-1].double(), grain) > 0, _folded(price, grain), -1.0))
+        for score in scores:
+            score.view(-1)[score.argmax()] = torch.inf  # no layer goes altogether
         left = min(int(factor * n_kept) // grain, sum(score.numel() for score in scores))
         least = torch.cat([score.flatten() for score in scores]).topk(left).values[-1]
         kept = [_unfolded((score >= least) & (score >= 0), grain, row) for score, row in zip(scores, rows, strict=True)]
