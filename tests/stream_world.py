@@ -11,6 +11,7 @@ import torch
 from prunus.data.events import Events
 from prunus.data.id_table import IdTable
 from prunus.engine.disk import write_atomically
+from prunus.errors import DataError
 from prunus.online.inputs import Inputs
 from prunus.online.learner import Flops, Predictions
 from prunus.online.loop import Loop
@@ -43,6 +44,7 @@ class ListSource:
     def __init__(self, events):
         self.events = events
         self.at = 0
+        self.deaf = False
         self.counts = {"events": 0}
 
     def read(self, n):
@@ -61,6 +63,13 @@ class ListSource:
     def seek(self, position):
         """Go to a place."""
         self.at = position["at"]
+
+    def commit(self, position):
+        """Keep what a checkpoint is said to hold."""
+        self.committed = position
+        if self.deaf:
+            msg = "the brokers are away"
+            raise DataError(msg)
 
     def state(self):
         """Give what was counted."""

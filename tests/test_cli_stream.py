@@ -200,7 +200,7 @@ def test_json_lines_are_the_same_stream(drifting, uninterrupted, tmp_path) -> No
     words = ["--label", "click", "--time", "ms", *fields, *SMALL]
     assert run("stream", "run", file, *words, "-o", tmp_path / "file").code == 0
     assert (tmp_path / "file" / "windows.jsonl").read_bytes() == expected
-    assert "expected JSON lines alone" in run("stream", "run", file, "-", *words, "-o", tmp_path / "two").refused()
+    assert "expected it alone" in run("stream", "run", file, "-", *words, "-o", tmp_path / "two").refused()
 
 
 def fork(words, prepare=lambda: None):

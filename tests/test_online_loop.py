@@ -17,6 +17,7 @@ pytest.importorskip("river", reason="river is not installed (extra 'stream')")
 pytest.importorskip("pydantic", reason="pydantic is not installed (extra 'train')")
 
 from prunus.engine import disk  # noqa: E402
+from prunus.online.checkpoint import Checkpoints  # noqa: E402
 from prunus.online.prequential import entropy, losses  # noqa: E402
 from prunus.online.serving import Models, rollback  # noqa: E402
 from stream_world import (  # noqa: E402
@@ -284,6 +285,17 @@ def test_a_stop_is_a_checkpoint(events, uninterrupted, tmp_path) -> None:
     make_loop(events, tmp_path, say=said.append).run()
     assert said == ["going on after 1,472 events"]
     same(tmp_path, uninterrupted)
+
+
+def test_a_checkpoint_is_told_to_the_source(events, tmp_path) -> None:
+    """The place that a checkpoint holds is passed on, after the checkpoint; a source that cannot take it stops nothing."""
+    said: list[str] = []
+    loop = make_loop(events, tmp_path, say=said.append)
+    loop.source.deaf = True
+    loop.run()
+    assert loop.source.committed == {"at": N}
+    assert said == ["the brokers are away"]
+    assert Checkpoints(tmp_path / "work", pytest.fail).read()["position"] == {"at": N}
 
 
 def test_a_full_disk_is_told_and_lived_through(events, uninterrupted, tmp_path, monkeypatch) -> None:

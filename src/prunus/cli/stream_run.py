@@ -37,7 +37,7 @@ def run(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="Parquet files, globs in quotes and folders, in time order; or JSON lines: a .jsonl file, - for stdin.",
+            help="Parquet files, globs in quotes and folders, in time order; or one of: a .jsonl file, - (JSON lines on stdin), kafka://HOST:PORT/TOPIC.",
             show_default=False,
         ),
     ],
@@ -130,6 +130,7 @@ def run(
     need("torch", extra="stream")
     need("river", extra="stream")
     from prunus.cli import stream_source
+    from prunus.data.event_opening import open_events
     from prunus.data.event_order import Ordered
     from prunus.data.events import EventSchema
     from prunus.online.run import run_stream
@@ -163,8 +164,7 @@ def run(
         "negatives": negatives,
         "bad": bad.value,
     }
-    arrivals = stream_source.open_source(source, schema, follow=follow)
-    events = Ordered(arrivals, **rules, set_aside=out / "set-aside.jsonl")
+    events = Ordered(open_events(source, schema, follow=follow), **rules, set_aside=out / "set-aside.jsonl")
     with display(quiet=json) as shown, report.kept(out, shown.say) as draw:
 
         def on_window(line: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The source of a stream and its columns, as the options ask for them."""
+"""The columns of a stream, as the options ask for them."""
 
 from __future__ import annotations
 
@@ -10,37 +10,6 @@ from prunus.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from prunus.data.event_sources import EventSource
-    from prunus.data.events import EventSchema
-
-
-STDIN = "-"
-LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
-"""Endings of files of JSON lines."""
-
-
-def open_source(sources: Sequence[str], schema: EventSchema, *, follow: bool) -> EventSource:
-    """Open Parquet files, or the one stream of JSON lines.
-
-    Args:
-        sources: as typed.
-        schema: what each column is.
-        follow: whether more is still to come.
-
-    Raises:
-        DataError: a stream of JSON lines stands beside something else; or a source cannot be opened.
-    """
-    from prunus.data.event_lines import JsonLinesSource
-    from prunus.data.event_sources import ParquetSource
-
-    lines = [one for one in sources if one == STDIN or one.endswith(LINES)]
-    if not lines:
-        return ParquetSource(sources, schema, follow=follow)
-    if len(sources) > 1:
-        msg = f"got {lines[0]} among {len(sources)} sources; expected JSON lines alone: join such files with cat, and read -"
-        raise DataError(msg)
-    return JsonLinesSource(lines[0], schema, follow=follow)
 
 
 def features_of(
@@ -65,12 +34,15 @@ def features_of(
     """
     if not any(glob.has_magic(one) for one in (*ids, *dense)):
         return tuple(ids), tuple(dense)
+    from prunus.data.event_opening import LINE_SUFFIXES
     from prunus.data.frames import open_table
     from prunus.data.select import Expression, match
     from prunus.extras import need
 
     pa = need("pyarrow", extra="io")
-    file = next((file for path in paths for file in _files(path) if not file.endswith(LINES)), None)
+    file = next(
+        (file for path in paths for file in _files(path) if not file.removesuffix(".gz").endswith(LINE_SUFFIXES)), None
+    )
     if file is None:
         msg = f"got globs of columns, and no Parquet file in {', '.join(paths)} to find them in; expected names of columns"
         raise DataError(msg)

@@ -29,6 +29,7 @@ import torch
 from prunus.data.events import Events
 from prunus.engine.disk import write_atomically
 from prunus.engine.loading import load
+from prunus.errors import DataError
 from prunus.online.checkpoint import Checkpoints
 from prunus.online.drift import Drift
 from prunus.online.emissions import Emissions
@@ -70,6 +71,9 @@ class Source(Protocol):
 
     def seek(self, position: Mapping[str, Any]) -> None:
         """Go to a place."""
+
+    def commit(self, position: Mapping[str, Any]) -> None:
+        """Tell whoever keeps account of readers that a checkpoint holds a place."""
 
     def state(self) -> dict[str, Any]:
         """Give what was taken in and not yet read."""
@@ -282,7 +286,7 @@ class Loop:
 
     def _checkpoint(self) -> None:
         """Write all of the state; where the disk does not take it, say so and go on."""
-        state = {
+        state: dict[str, Any] = {
             "position": self.source.position(),
             "source": self.source.state(),
             "learner": self.learner.state(),
@@ -310,6 +314,10 @@ class Loop:
             self._say(f"no checkpoint was written, the one before stays: {error}")
             return
         self.emissions.forget(self.settings.keep_models)
+        try:
+            self.source.commit(state["position"])
+        except DataError as error:  # monitors lag behind; the checkpoint alone says where to go on
+            self._say(str(error))
         # Beside the log, not in it: no two runs of the same bits take the same time.
         spent = {"events": self.windows.events, "seconds": round(self._seconds, 2)}
         with suppress(OSError):
