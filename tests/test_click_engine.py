@@ -7,6 +7,7 @@ import pickle
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,11 +18,12 @@ from click_models import SHAPES, Shape, columns_of, make_click, make_events
 from int8_networks import dense_int8
 from model_files import forge, parts_of
 from prunus import _native
+from prunus.data.events import EventSchema
 from prunus.engine import click_codec, click_file, click_reference
 from prunus.engine.click import ClickModel, IdEmbeddings, plain_slots
 from prunus.engine.event_scorer import EventScorer
 from prunus.engine.loading import load
-from prunus.engine.network import Activation, BlockInt8, Dense, Network
+from prunus.engine.network import Activation, BlockInt8, Dense, InputStage, Network, Sparse
 from prunus.errors import DataError, InfiniteValueError, ModelFileError, NetworkError, SchemaError
 
 BATCHES = (1, 2, 3, 4, 5, 8, 9, 16, 17, 24, 25, 33, 63, 64, 65, 127, 128, 129, 300)
@@ -186,6 +188,22 @@ class TestCalls:
             huge.score(*make_events(np.random.default_rng(1), huge.model, 9))
 
 
+def known_model():
+    """Make a click model without a random number, and its schema."""
+    dim = 4
+    keys = (np.arange(1, 8, dtype=np.uint64) << np.uint64(60)) // np.uint64(3)
+    tables = tuple(IdEmbeddings(keys[:n], (np.arange((n + 1) * dim).reshape(n + 1, dim) % 7 - 3) / 8) for n in (7, 3))
+    stage = InputStage([0, 1, 1], [1, 0, 2], [0.5, 1, 0], [2, 0.25, 1], [-5] * 3, [5] * 3, [0.125, 0, 0])
+    below = (np.arange(3 * dim).reshape(dim, 3) % 5 - 2) / 4
+    first = (np.arange(6 * 15).reshape(6, 15) % 11 - 5) / 8
+    first[np.arange(90).reshape(6, 15) % 3 > 0] = 0
+    last = np.array([[1, -1, 0.5, 2, -0.25, 1]])
+    bottom = Network(2, stage, (Dense(below, np.full(dim, 0.25), Activation.RELU),), n_outputs=dim)
+    layers = (Sparse.from_dense(first.astype(np.float32), np.zeros(6), Activation.RELU), Dense(last, [0.5], Activation.IDENTITY))  # fmt: skip
+    model = ClickModel(2, tables, bottom, interactions=True, top=Network(15, plain_slots(0, 15), layers))
+    return model, EventSchema(("item", "user"), ("age", "price"), "clicks>0", ("day", "second"), ("user", "second"))
+
+
 def replace_density(shape):
     """Let every feature be read."""
     return shape._replace(density=1.0)
@@ -275,6 +293,17 @@ class TestFile:
         np.testing.assert_array_equal(again.score(*events), scorer.score(*events))
         content = (tmp_path / "m.prunus").read_bytes()
         assert click_file.to_bytes(again.model, schema, metadata={"window": 3}) == content
+
+    def test_a_file_of_an_earlier_build_still_loads(self):
+        """A file that is kept beside the tests (written by save once) loads for as long as its version is read."""
+        scorer = load(Path(__file__).parent / "golden" / "click-v2.prunus")
+        model, schema = known_model()
+        assert (scorer.schema, scorer.metadata) == (schema, {"teacher": "none"})
+        for old, new in zip(scorer.model.tables, model.tables, strict=True):
+            np.testing.assert_array_equal(old.keys, new.keys)
+            np.testing.assert_array_equal(old.rows, new.rows)
+        events = make_events(np.random.default_rng(0), model, 100)
+        np.testing.assert_array_equal(scorer.score(*events), EventScorer(model, schema).score(*events))
 
     def test_check_events_meet_known_and_unknown_ids(self):
         """Each table is asked for rows of its own and for the unknown one."""
