@@ -1,75 +1,29 @@
-"""Golden files: networks, ensembles, documents and what the NumPy twins make of them, for a runner without Python.
+"""Golden files: networks, ensembles, recommenders, click models, and what the NumPy twins make of them.
 
-A file is a row of arrays. Each is, in little-endian bytes and with nothing between: the length of its name, uint32; the
-name; its type, one of ``s`` (text), ``f`` (float32), ``d`` (float64), ``i`` (int32), ``b`` (int8), ``B`` (uint8); the
-number of its entries, uint32; the entries. An array ``case`` begins a case and an array ``layer`` a layer of it;
-``native/golden.cpp`` reads them.
-
-Scores carry their own slack: 0 where the arithmetic is exact, else what float32 may lose.
+``golden_form.py`` says how a file looks. Scores carry their own slack: 0 where the arithmetic is exact, else what float32
+may lose.
 """
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass
-
 import numpy as np
 
+from click_models import SHAPES as SHAPES_OF_CLICKS
+from click_models import make_click, make_events
 from engine_networks import ALL_KINDS, TABLE, make_network, make_rows, table_network
 from ensembles import ALL_MISSING, SHAPES, description, edge_rows, make_ensemble
+from golden_form import Case
 from int8_networks import dense_int8, exact_inputs, integer_layer, mixed_network, one_score_of, score_and_slack
-from prunus.engine import ensemble_reference, recommender_reference, reference
+from prunus.engine import click_reference, ensemble_reference, recommender_reference, reference
 from prunus.engine.network import Activation, BlockInt8, Dense, DenseInt8, InputStage, Network, SlotKind, Sparse
 from prunus.engine.recommender import SparseFactors, SparseRows
 from recommenders import make_histories, make_sparse
-
-TYPES = {"float32": "f", "float64": "d", "int32": "i", "int8": "b", "uint8": "B"}
 
 EVERY_BATCH = (*range(1, 71), 150)
 SOME_BATCHES = (1, 2, 3, 4, 5, 8, 11, 12, 13, 15, 16, 17, 24, 31, 33, 48, 63, 64, 65, 70)
 TREE_BATCHES = (*EVERY_BATCH, 127, 128, 129, 255, 256, 257, 300)
 
 NETWORK_COLUMNS = {"feature": "i", "center": "f", "scale": "f", "lower": "f", "upper": "f", "fill": "f"}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One case of a golden file.
-
-    Attributes:
-        name: unlike any other's.
-        kernel: what it is about.
-        arrays: name and array of each that belongs to the whole.
-        layers: the arrays of each layer; none for an ensemble.
-    """
-
-    name: str
-    kernel: str
-    arrays: dict[str, np.ndarray]
-    layers: tuple[dict[str, np.ndarray], ...] = ()
-
-
-def write(path, cases):
-    """Write a golden file."""
-    with path.open("wb") as file:
-        for case in cases:
-            put(file, "case", case.name)
-            put(file, "kernel", case.kernel)
-            for name, array in case.arrays.items():
-                put(file, name, array)
-            for layer in case.layers:
-                for name, array in layer.items():
-                    put(file, name, array)
-
-
-def put(file, name, values):
-    """Write one array, or a text."""
-    if isinstance(values, str):
-        kind, count, body = "s", len(values.encode()), values.encode()
-    else:
-        array = np.ascontiguousarray(values)
-        kind, count, body = TYPES[str(array.dtype)], array.size, array.astype(array.dtype.newbyteorder("<")).tobytes()
-    file.write(struct.pack("<I", len(name)) + name.encode() + kind.encode() + struct.pack("<I", count) + body)
 
 
 def layer_arrays(layer):
@@ -87,15 +41,21 @@ def layer_arrays(layer):
 def network_case(name, kernel, network, X, expected, slack, *, missing=None, batches=EVERY_BATCH, bad=0):
     """Make a case of a network; ``bad`` documents in turn get a value that a status tells of."""
     allowed = np.zeros(network.n_features, bool) if missing is None else np.asarray(missing, bool)
-    inputs = network.inputs
-    arrays = {"features": np.int32([network.n_features]), "allow_missing": allowed.astype(np.uint8)}
-    arrays |= {"kind": inputs.kind.astype(np.uint8)}
-    arrays |= {column: getattr(inputs, column).astype(kind) for column, kind in NETWORK_COLUMNS.items()}
+    arrays = stage_arrays(network, allowed)
     arrays |= {"X": X, "score": expected.astype(np.float32), "slack": np.broadcast_to(np.float32(slack), len(X))}
     arrays |= {"batches": np.int32([n for n in batches if n <= len(X)])}
     if bad:
         arrays |= bad_values(network, X, allowed, bad)
     return Case(name, kernel, arrays, tuple(layer_arrays(layer) for layer in network.layers))
+
+
+def stage_arrays(network, allowed, prefix=""):
+    """Return the arrays of a network's features and input slots."""
+    inputs = network.inputs
+    arrays = {"features": np.int32([network.n_features]), "allow_missing": allowed.astype(np.uint8)}
+    arrays |= {"kind": inputs.kind.astype(np.uint8)}
+    arrays |= {column: getattr(inputs, column).astype(kind) for column, kind in NETWORK_COLUMNS.items()}
+    return {prefix + name: array for name, array in arrays.items()}
 
 
 def bad_values(network, X, allowed, count):
@@ -387,7 +347,30 @@ def recommenders():
             yield Case(f"{name}, {n_items} items", "recommender", arrays)
 
 
+def clicks():
+    """Click models of every shape; 64-bit numbers are pairs of int32, the lower half first."""
+    for name, shape in SHAPES_OF_CLICKS.items():
+        rng = np.random.default_rng(9)
+        model = make_click(rng, shape)
+        ids, dense = make_events(rng, model, 300)
+        scores = click_reference.score(model, ids, dense)
+        below = model.bottom.layers if model.bottom else ()
+        arrays = {"click": np.int32([model.n_dense, model.dim, model.interactions, len(below)])}
+        arrays["counts"] = np.int32([len(table.keys) for table in model.tables])
+        keys = np.concatenate([np.zeros(0, "<u8"), *(table.keys for table in model.tables)])
+        arrays |= {"keys": keys.astype("<u8").view("<i4"), "ids": ids.astype("<u8").reshape(-1).view("<i4")}
+        arrays["rows"] = np.concatenate([np.zeros(0, np.float32), *(table.rows.ravel() for table in model.tables)])
+        for part, network in model.networks.items():
+            outside = np.arange(network.n_features) < model.n_dense
+            missing = outside & (part == "bottom" or model.bottom is None)
+            arrays |= stage_arrays(network, missing, f"{part}.")
+        arrays |= {"X": dense, "score": scores, "slack": near(scores, 1e-4).astype(np.float32)}
+        arrays["batches"] = np.int32((*SOME_BATCHES, 127, 128, 129, 300))
+        yield Case(name, "click", arrays, tuple(layer_arrays(layer) for layer in (*below, *model.top.layers)))
+
+
 def cases():
     """Give every case."""
-    for make in (float_networks, functions, integers, one_rounding, bytes_of_floats, chains, forests, recommenders):
+    makers = (float_networks, functions, integers, one_rounding, bytes_of_floats, chains, forests, recommenders, clicks)
+    for make in makers:
         yield from make()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import golden_files
+import golden_form
 import native_builds
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
@@ -37,7 +38,7 @@ def command():
 def run(command, cases, folder):
     """Write the cases and run the command on them."""
     path = folder / "golden"
-    golden_files.write(path, cases)
+    golden_form.write(path, cases)
     return subprocess.run([*command, path], capture_output=True, text=True, check=False)
 
 
@@ -64,7 +65,14 @@ def test_one_wrong_number_is_told(command, tmp_path):
     sums = next(golden_files.integers())
     trees = next(golden_files.forests())
     stage = next(case for case in golden_files.functions() if "bad_status" in case.arrays)
-    wrong = (changed(sums, "score", 69, 1), changed(trees, "leaves", -1, 1), changed(stage, "bad_status", 41, 4))
+    clicks = next(golden_files.clicks())
+    wrong = (
+        changed(clicks, "score", 299, 1),
+        changed(clicks, "keys", 0, -1),
+        changed(sums, "score", 69, 1),
+        changed(trees, "leaves", -1, 1),
+        changed(stage, "bad_status", 41, 4),
+    )
     done = run(command, [stage, *wrong, sums], tmp_path)
     assert done.returncode == 1
     told = done.stderr.splitlines()
@@ -85,7 +93,7 @@ def test_scores_of_a_batch_are_compared(command, tmp_path):
 def test_half_a_file_is_refused(command, tmp_path, cut):
     """A file that ends in the middle is an error of its own, not a success."""
     path = tmp_path / "whole"
-    golden_files.write(path, [next(golden_files.integers())])
+    golden_form.write(path, [next(golden_files.integers())])
     half = tmp_path / "half"
     half.write_bytes(path.read_bytes()[:-cut])
     done = subprocess.run([*command, half], capture_output=True, text=True, check=False)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import fuzz.target
 import golden_files
+import golden_form
 import native_builds
 import sanitizers
 from fuzz import run
@@ -207,7 +208,7 @@ def test_kernels_under_address_sanitizer(tmp_path):
     """Every kernel of this machine gives the twins' numbers in the runner without Python: no report of ASan or UBSan."""
     sanitizers.runtime("address")
     cases = list(golden_files.cases())
-    golden_files.write(tmp_path / "golden", cases)
+    golden_form.write(tmp_path / "golden", cases)
     options = f"-DPRUNUS_SANITIZE={sanitizers.BUILDS['address']}"
     runner = native_builds.build("sanitize-address", options, target="prunus_golden") / "prunus_golden"
     done = subprocess.run([runner, tmp_path / "golden"], env={**os.environ, **sanitizers.OPTIONS["address"]}, capture_output=True, text=True, check=False)  # fmt: skip

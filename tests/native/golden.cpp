@@ -1,5 +1,5 @@
 // Every kernel of this build, on every instruction set that this CPU has, against a golden file that the NumPy twin
-// wrote (tests/golden_files.py says how it looks). No Python in it, so that it runs where there is none.
+// wrote (tests/golden_form.py says how it looks). No Python in it, so that it runs where there is none.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -8,10 +8,12 @@
 #include <cstdio>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "click/click.hpp"
 #include "engine/dispatch.hpp"
 #include "engine/network.hpp"
 #include "forest/forest.hpp"
@@ -90,20 +92,22 @@ prunus::LayerDescription describe(const Arrays& arrays) {
     return d;
 }
 
-prunus::Description describe_network(const Case& one) {
+// The network whose stage is in the arrays that begin with `prefix`, and whose layers are some of the case's.
+prunus::Description describe_network(const Case& one, const std::string& prefix, size_t first, size_t last) {
     prunus::Description d{};
-    const Arrays& own = one.own;
-    d.features = static_cast<uint32_t>(own["features"].ints.at(0));
-    d.allow_missing = own["allow_missing"].bytes.data();
-    d.slots = static_cast<uint32_t>(own["feature"].ints.size());
-    d.feature = own["feature"].ints.data();
-    d.kind = own["kind"].bytes.data();
-    d.center = own["center"].floats.data();
-    d.scale = own["scale"].floats.data();
-    d.lower = own["lower"].floats.data();
-    d.upper = own["upper"].floats.data();
-    d.fill = own["fill"].floats.data();
-    for (const Arrays& layer : one.layers) d.layers.push_back(describe(layer));
+    const auto own = [&](const char* name) -> const Array& { return one.own[prefix + name]; };
+    d.features = static_cast<uint32_t>(own("features").ints.at(0));
+    d.allow_missing = own("allow_missing").bytes.data();
+    d.slots = static_cast<uint32_t>(own("feature").ints.size());
+    d.feature = own("feature").ints.data();
+    d.kind = own("kind").bytes.data();
+    d.center = own("center").floats.data();
+    d.scale = own("scale").floats.data();
+    d.lower = own("lower").floats.data();
+    d.upper = own("upper").floats.data();
+    d.fill = own("fill").floats.data();
+    for (size_t i = first; i < last; ++i) d.layers.push_back(describe(one.layers.at(i)));
+    d.outputs = d.layers.back().outputs;
     return d;
 }
 
@@ -217,7 +221,7 @@ size_t check_leaves(const Case& one, const prunus::forest::Forest& model, Found&
 }
 
 size_t check_network(const Case& one, const prunus::Isa& isa, Found& found) {
-    const prunus::Description d = describe_network(one);
+    const prunus::Description d = describe_network(one, "", 0, one.layers.size());
     const std::string problem = prunus::Network::check(d);
     if (!problem.empty()) throw std::runtime_error(one.name + ": " + problem);
     const prunus::Network model(d, isa);
@@ -304,8 +308,55 @@ size_t check_recommender(const Case& one, const prunus::Isa& isa, Found& found) 
     return 2 * own["batches"].ints.size();
 }
 
+// 64-bit numbers, kept as pairs of 32 bits, the lower first.
+std::vector<uint64_t> wide(const std::vector<int32_t>& pairs) {
+    std::vector<uint64_t> numbers(pairs.size() / 2);
+    std::memcpy(numbers.data(), pairs.data(), numbers.size() * sizeof(uint64_t));
+    return numbers;
+}
+
+size_t check_click(const Case& one, const prunus::Isa& isa, Found& found) {
+    const Arrays& own = one.own;
+    const std::vector<int32_t>& sizes = own["click"].ints;  // dense features, width, interactions, bottom layers
+    const size_t below = static_cast<size_t>(sizes.at(3));
+    std::unique_ptr<prunus::Network> bottom;
+    if (below != 0) bottom = std::make_unique<prunus::Network>(describe_network(one, "bottom.", 0, below), isa);
+    const prunus::Network top(describe_network(one, "top.", below, one.layers.size()), isa);
+    prunus::click::Description d{
+        static_cast<uint32_t>(sizes[0]), static_cast<uint32_t>(sizes.at(1)), {}, sizes.at(2) != 0, bottom.get(), &top};
+    const std::vector<uint64_t> keys = wide(own["keys"].ints), ids = wide(own["ids"].ints);
+    const uint64_t* key = keys.data();
+    const float* row = own["rows"].floats.data();
+    for (const int32_t count : own["counts"].ints) {
+        const size_t n = static_cast<size_t>(count);
+        d.tables.push_back({key, n, row});
+        key += n;
+        row += (n + 1) * d.dim;
+    }
+    const std::string problem = prunus::click::Click::check(d);
+    if (!problem.empty()) throw std::runtime_error(one.name + ": " + problem);
+    const prunus::click::Click model(d);
+    const std::vector<float>&X = own["X"].floats, &expected = own["score"].floats, &slack = own["slack"].floats;
+    const Edge edge(X.size() + 1);
+    for (const int32_t batch : own["batches"].ints) {
+        const size_t n = static_cast<size_t>(batch), first = 7 * n % (expected.size() - n + 1);
+        float* dense = edge.last(n * d.n_dense);
+        std::copy_n(X.data() + first * d.n_dense, n * d.n_dense, dense);
+        const std::vector<uint64_t> asked(ids.begin() + static_cast<std::ptrdiff_t>(first * d.tables.size()),
+                                          ids.begin() + static_cast<std::ptrdiff_t>((first + n) * d.tables.size()));
+        std::vector<float> scores(n);
+        if (model.score(asked.data(), dense, n, scores.data(), 1) != prunus::status_ok)
+            found.wrong("a batch of " + std::to_string(n) + " has a status, and should have none");
+        for (size_t i = 0; i < n; ++i)
+            if (!(std::fabs(scores[i] - expected[first + i]) <= slack[first + i]))
+                found.wrong(place(n, i) + " scores " + number(scores[i]) + "; expected " + number(expected[first + i]));
+    }
+    return own["batches"].ints.size();
+}
+
 size_t check(const Case& one, const prunus::Isa& isa, std::vector<float>& scores, Found& found) {
     if (one.own.has("root")) return check_forest(one, isa, scores, found);
+    if (one.own.has("click")) return check_click(one, isa, found);
     if (one.own.has("user_items")) return check_recommender(one, isa, found);
     return check_network(one, isa, found);
 }
