@@ -232,7 +232,7 @@ class TestSwap:
         before = left.score(*events)
         with pytest.raises(SchemaError, match="nothing was replaced"):
             left.swap(EventScorer(right.model, replace(right.schema, dense=tuple("abcdef"))))
-        with pytest.raises(NetworkError, match="expected an EventScorer"):
+        with pytest.raises(NetworkError, match="expected another EventScorer"):
             left.swap(right.model)
         np.testing.assert_array_equal(left.score(*events), before)
         left.swap(right)

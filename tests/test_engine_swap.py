@@ -96,7 +96,7 @@ def test_another_number_of_features_is_refused(pair):
 
 def test_only_scorers_are_taken(pair):
     """A bare network has no schema to check."""
-    with pytest.raises(NetworkError, match="got a Network; expected a RankScorer"):
+    with pytest.raises(NetworkError, match="got a Network; expected another RankScorer"):
         pair[0].swap(pair[1].network)
 
 

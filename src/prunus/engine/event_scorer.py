@@ -8,6 +8,7 @@ import numpy as np
 
 from prunus import _native
 from prunus.data.ranking import Schema
+from prunus.engine.live import Scorer
 from prunus.engine.scorer import choose_isa, pack
 from prunus.errors import DataError, InfiniteValueError, NetworkError, SchemaError
 
@@ -58,7 +59,7 @@ class _Live:
         self.run = _pack(model, self.isa).score
 
 
-class EventScorer:
+class EventScorer(Scorer[_Live]):
     """Scores events with a click model; thread-safe, picklable, usable after a fork, replaceable while it scores.
 
     Args:
@@ -87,7 +88,6 @@ class EventScorer:
                 f" of {model.n_ids} and {model.n_dense}; expected a name for each"
             )
             raise SchemaError(msg)
-        # The one mutable attribute. Each method reads it once, so that a swap cannot come in between two halves of it.
         self._live = _Live(model, schema, dict(metadata or {}), isa)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -108,16 +108,6 @@ class EventScorer:
     def schema(self) -> EventSchema:
         """The columns of the model that scores now."""
         return self._live.schema
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """What stood beside the model in its file."""
-        return self._live.metadata
-
-    @property
-    def isa(self) -> str:
-        """Instruction set that this scorer runs on."""
-        return self._live.isa
 
     def score(
         self, ids: ArrayLike, dense: ArrayLike, *, out: NDArray[np.float32] | None = None, n_threads: int = 1
@@ -165,23 +155,7 @@ class EventScorer:
             np.exp(np.negative(p, out=p), out=p)
         return np.reciprocal(np.add(p, 1.0, out=p), out=p)
 
-    def swap(self, other: EventScorer) -> None:
-        """Replace the model by that of another scorer, at once and whole, while other threads score.
-
-        A call that runs already ends with the model it began with, each later one has the new one: networks, pattern,
-        embeddings and id tables come together. No call waits and none sees a mixture.
-
-        Args:
-            other: what to score with from now on.
-
-        Raises:
-            SchemaError: its id fields or dense features are others; nothing was replaced.
-            NetworkError: ``other`` is no EventScorer.
-        """
-        if not isinstance(other, EventScorer):
-            msg = f"got a {type(other).__name__}; expected an EventScorer, such as prunus.load(path) gives"
-            raise NetworkError(msg)
-        new = other._live  # read once: the other scorer may be swapped too
+    def _check_new(self, new: _Live) -> None:
         mine, theirs = self._live.schema, new.schema
         if (mine.id_fields, mine.dense) != (theirs.id_fields, theirs.dense):
             msg = (
@@ -189,7 +163,6 @@ class EventScorer:
                 " same order: nothing was replaced"
             )
             raise SchemaError(msg)
-        self._live = new
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model file, with schema and metadata; see :func:`prunus.engine.click_file.save`."""

@@ -10,9 +10,10 @@ import numpy as np
 from prunus import _native
 from prunus.engine.histories import allowed_items, numbers_of, quick_csr, to_csr
 from prunus.engine.item_ids import check_ids
+from prunus.engine.live import Scorer
 from prunus.engine.recommender import DenseFactors, SparseRows
 from prunus.engine.scorer import choose_isa
-from prunus.errors import DataError, NetworkError, RecommenderError
+from prunus.errors import DataError, RecommenderError
 
 if TYPE_CHECKING:
     import os
@@ -110,9 +111,9 @@ def _pack(model: Recommender, isa: str) -> _native.Recommender:
 
 
 class _Live:
-    """One whole model as a call sees it; :meth:`RecommendScorer.swap` replaces the reference to it."""
+    """One whole model as a call sees it; :meth:`RecommendScorer.swap` replaces the reference to it; items may be others."""
 
-    __slots__ = ("asked_isa", "item_ids", "metadata", "model", "native", "number_of", "popular")
+    __slots__ = ("asked_isa", "isa", "item_ids", "metadata", "model", "native", "number_of", "popular")
 
     def __init__(
         self, model: Recommender, item_ids: tuple[str, ...] | None, metadata: dict[str, Any], asked_isa: str | None
@@ -122,6 +123,7 @@ class _Live:
         self.metadata = metadata
         self.asked_isa = asked_isa
         self.native = _pack(model, choose_isa(asked_isa))
+        self.isa = self.native.isa
         self.popular = model.popular_order(model.n_items)
         self.number_of: dict[str, int] | None = None  # built when names are first asked for
 
@@ -132,7 +134,7 @@ class _Live:
         return self.number_of
 
 
-class RecommendScorer:
+class RecommendScorer(Scorer[_Live]):
     """Makes lists of items from histories; thread-safe, picklable, usable after a fork, replaceable while it runs.
 
     A user need not have been seen in training: the history is all there is to a user.
@@ -157,7 +159,6 @@ class RecommendScorer:
         isa: str | None = None,
     ) -> None:
         ids = None if item_ids is None else check_ids(item_ids, model.n_items)
-        # The one mutable attribute. Each method reads it once, so that a swap cannot come in between two halves of it.
         self._live = _Live(model, ids, dict(metadata or {}), isa)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -177,16 +178,6 @@ class RecommendScorer:
     def item_ids(self) -> tuple[str, ...] | None:
         """The items' names, or None where items are numbers."""
         return self._live.item_ids
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """What stood beside the model in its file."""
-        return self._live.metadata
-
-    @property
-    def isa(self) -> str:
-        """Instruction set that this scorer runs on."""
-        return self._live.native.isa
 
     def recommend(
         self,
@@ -313,19 +304,6 @@ class RecommendScorer:
         model = add_rows(live.model, histories, n_new)
         ids = None if live.item_ids is None else (*live.item_ids, *(item_ids or ()))
         return RecommendScorer(model, ids, metadata=live.metadata, isa=live.asked_isa)
-
-    def swap(self, other: RecommendScorer) -> None:
-        """Replace model, names and metadata by those of another scorer, at once and whole, while other threads run.
-
-        A call that runs already ends with the model it began with; the new one may have other items.
-
-        Raises:
-            NetworkError: ``other`` is no RecommendScorer.
-        """
-        if not isinstance(other, RecommendScorer):
-            msg = f"got a {type(other).__name__}; expected a RecommendScorer, such as prunus.load(path) gives"
-            raise NetworkError(msg)
-        self._live = other._live
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model file, with names and metadata; see :func:`prunus.engine.recommender_file.save`."""

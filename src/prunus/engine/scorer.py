@@ -11,6 +11,7 @@ from prunus import _native
 from prunus.data.ranking import Schema
 from prunus.engine.documents import checked_out, to_matrix
 from prunus.engine.ensemble import ARRAYS, Ensemble
+from prunus.engine.live import Scorer
 from prunus.engine.network import BlockInt8, Dense, DenseInt8, Sparse
 from prunus.errors import DataError, EnsembleError, InstructionSetError, NetworkError, SchemaError
 
@@ -123,7 +124,7 @@ def _plant(ensemble: Ensemble, schema: Schema, isa: str) -> _native.Forest:
 class _Live:
     """One whole model as a call sees it; :meth:`RankScorer.swap` replaces the reference to it, never a part of it."""
 
-    __slots__ = ("asked_isa", "metadata", "model", "native", "read", "run", "schema")
+    __slots__ = ("asked_isa", "isa", "metadata", "model", "native", "read", "run", "schema")
 
     def __init__(self, model: Model, schema: Schema, metadata: dict[str, Any], asked_isa: str | None) -> None:
         self.model = model
@@ -132,11 +133,12 @@ class _Live:
         self.asked_isa = asked_isa
         isa = choose_isa(asked_isa)
         self.native = _plant(model, schema, isa) if isinstance(model, Ensemble) else pack(model, schema, isa)
+        self.isa = self.native.isa
         self.run = self.native.score
         self.read = tuple(int(f) for f in model.features_read)
 
 
-class RankScorer:
+class RankScorer(Scorer[_Live]):
     """Scores documents with a model; thread-safe, picklable, usable after a fork, replaceable while it scores.
 
     Args:
@@ -161,7 +163,6 @@ class RankScorer:
                 " expected one name for each column"
             )
             raise SchemaError(msg)
-        # The one mutable attribute. Each method reads it once, so that a swap cannot come in between two halves of it.
         self._live = _Live(model, schema, dict(metadata or {}), isa)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -199,16 +200,6 @@ class RankScorer:
         return self._live.schema
 
     @property
-    def metadata(self) -> dict[str, Any]:
-        """What stood beside the model in its file."""
-        return self._live.metadata
-
-    @property
-    def isa(self) -> str:
-        """Instruction set that this scorer runs on."""
-        return self._live.native.isa
-
-    @property
     def _native(self) -> Any:  # noqa: ANN401 - a Network or a Forest; who asks knows which
         return self._live.native
 
@@ -227,39 +218,13 @@ class RankScorer:
         return RankScorer(live.model.narrow(), schema, metadata=live.metadata, isa=live.asked_isa)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model file, with the metadata; see :func:`prunus.engine.file.save`.
-
-        Args:
-            path: where to; an existing file is replaced.
-
-        Raises:
-            NetworkError: the model's scores are not finite or cannot be repeated.
-            ModelFileError: the metadata cannot be written.
-            OutputError: the file cannot be written; one that stood there before is untouched.
-        """
+        """Write the model file; see :meth:`Scorer.save` and :func:`prunus.engine.file.save`."""
         from prunus.engine.file import save
 
         live = self._live
         save(path, live.model, live.schema, metadata=live.metadata)
 
-    def swap(self, other: RankScorer) -> None:
-        """Replace the model by that of another scorer, at once and whole, while other threads score.
-
-        A call that runs already ends with the model it began with, each later one has the new one; no call waits and
-        none sees a mixture. The two scorers share the new model from then on, as it never changes; the old one's memory
-        goes when the last call that uses it ends. Schema, metadata and instruction set come with the model.
-
-        Args:
-            other: what to score with from now on, such as ``prunus.load(path)`` of a model that was trained anew.
-
-        Raises:
-            SchemaError: its features differ from this scorer's in name, number or order; nothing was replaced.
-            NetworkError: ``other`` is no scorer.
-        """
-        if not isinstance(other, RankScorer):
-            msg = f"got a {type(other).__name__}; expected a RankScorer, such as prunus.load(path) gives"
-            raise NetworkError(msg)
-        new = other._live  # read once: the other scorer may be swapped too
+    def _check_new(self, new: _Live) -> None:
         mine, theirs = self._live.schema.feature_names, new.schema.feature_names
         if mine != theirs:
             msg = (
@@ -267,7 +232,6 @@ class RankScorer:
                 " order: nothing was replaced"
             )
             raise SchemaError(msg)
-        self._live = new
 
     def score(
         self, X: ArrayLike | Frame, out: NDArray[np.float32] | None = None, *, n_threads: int = 1
