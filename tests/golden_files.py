@@ -366,7 +366,9 @@ def clicks():
             arrays |= stage_arrays(network, missing, f"{part}.")
         arrays |= {"X": dense, "score": scores, "slack": near(scores, 1e-4).astype(np.float32)}
         arrays["batches"] = np.int32((*SOME_BATCHES, 127, 128, 129, 300))
-        yield Case(name, "click", arrays, tuple(layer_arrays(layer) for layer in (*below, *model.top.layers)))
+        yield Case(
+            f"click, {name}", "click", arrays, tuple(layer_arrays(layer) for layer in (*below, *model.top.layers))
+        )
 
 
 def cases():
