@@ -120,7 +120,8 @@ def test_any_split_goes_on_the_same(monkeypatch, tmp_path, block, n):
     """Amid every kind of mess, in small blocks and large, a new source goes on with the same batches and counts."""
     monkeypatch.setattr(event_lines, "_BLOCK", block)
     monkeypatch.setattr(event_lines, "MAX_LINE_BYTES", 2000)
-    text, _ = mixed([one for one in MESS if len(str(one[0])) < 4000][::2], n_good=9)
+    short = [one for one in MESS if len(str(one[0])) < 4000]
+    text, _ = mixed([*short[::2], ("z" * 3000, "bad_json"), ("{", "bad_json")], n_good=9)
     path = tmp_path / "t.jsonl"
     path.write_bytes(text.replace(b"}\n", b"}\n\n", 7) + json.dumps(rows(1)[0]).encode())
 

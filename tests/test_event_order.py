@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from event_streams import SCHEMA, assert_resumes, assert_same, read_all
@@ -88,8 +88,16 @@ def streams(draw):
     }
 
 
+def at_the_edge(click):
+    """Let a click come just when the watermark has passed its event by the join, or just before."""
+    rules = {"tolerance": 0, "late": "use", "duplicates": 0, "join": 5}
+    return [(0, NAN, 8), (click, NAN, 10), (click, 1.0, 8)], rules
+
+
 @settings(max_examples=150)
 @given(streams(), st.integers(1, 9))
+@example(at_the_edge(5), 9)
+@example(at_the_edge(4), 9)
 def test_the_rules_are_followed(stream, n):
     """What is learned, in which order and with which label, and the counts are those of the slow twin, however read."""
     arrivals, rules = stream

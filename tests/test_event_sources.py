@@ -70,6 +70,18 @@ def test_parquet_resumes_bit_by_bit(tmp_path, monkeypatch, n, batch_rows):
     assert all(len(batch) == n for batch in batches[:-1])
 
 
+def test_arithmetic_that_overflows_spoils_its_row_alone(tmp_path):
+    """A value on which the label's expression fails is one bad event, wherever it stands among others."""
+    records = rows(40)
+    for place in (0, 17, 18, 39):
+        records[place]["clicks"] = 2**62
+    write(tmp_path / "a.parquet", records)
+    schema = dataclasses.replace(SCHEMA, label="clicks*4>0")
+    batches = assert_resumes(lambda: ParquetSource(tmp_path / "a.parquet", schema, rejects=Rejects("set-aside")), 9)
+    times = [time for batch in batches for time in batch.time.tolist()]
+    assert times == [1000 + 10 * i for i in range(40) if i not in {0, 17, 18, 39}]
+
+
 def test_bad_rows_are_told_with_their_place(tmp_path):
     """Each bad row is counted by its reason and set aside with place and content, or refused with both."""
     records = rows(12)

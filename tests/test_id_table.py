@@ -95,10 +95,10 @@ def test_rare_ids_are_forgotten_in_generations():
     """Memory for ids that wait is bounded by two generations, and the last capacity of them are never forgotten."""
     capacity = 50
     table = IdTable(capacity, admit_after=2)
-    for key in range(1, 1001):
+    for key in range(1, 1021):
         table.observe(keys_of([key]), key)
         assert len(table._counts) + len(table._older) <= 2 * capacity
-    rows, _ = table.observe(keys_of(range(1000 - capacity + 1, 1001)), 2000)
+    rows, _ = table.observe(keys_of(range(1020 - capacity + 1, 1021)), 2000)
     assert (rows > 0).all()
     assert (table.observe(keys_of([1, 2, 3]), 2001)[0] == 0).all()
 

@@ -121,37 +121,62 @@ class Intake:
         values = {name: [records[row].get(name) for row in rows] for name in self.schema.columns}
         wrong = {place for name in values for place in _wrong_types(values[name], name in self.schema.dense)}
         bad.update((rows[place], BAD_TYPE) for place in wrong)
+        dense = self.schema.dense
+        whole = np.array(rows, np.int64)
+
+        def make(places: Sequence[int]) -> dict[str, Any]:
+            return {
+                name: _floats(column, places) if name in dense else _array([column[i] for i in places])
+                for name, column in values.items()
+            }
+
         parts: list[tuple[Events, NDArray[np.int64]]] = []
-        for places in _groups([values[name] for name in values if name not in self.schema.dense], len(rows), wrong):
-            for events, at, why in self._halves(values, places):
-                parts.append((events, np.array(rows, np.int64)[at]))
+        for group in _groups([values[name] for name in values if name not in dense], len(rows), wrong):
+            for events, at, why in self._halves(make, group):
+                parts.append((events, whole[at]))
                 bad.update((rows[place], reason) for place, reason in why.items())
-        if not parts:
-            return Events.empty(self.schema), np.zeros(0, np.int64), bad
-        joined, at = Events.concat([one for one, _ in parts]), np.concatenate([one for _, one in parts])
-        order = np.argsort(at)
-        return joined.take(order), at[order], bad
+        return *self._join(parts), bad
+
+    def rows(self, columns: Mapping[str, Any], n_rows: int) -> tuple[Events, NDArray[np.int64], dict[int, str]]:
+        """Turn columns of types that were checked into events: a value on which an expression fails spoils its row alone.
+
+        Args:
+            columns: as :meth:`columns`.
+            n_rows: as :meth:`columns`.
+
+        Returns:
+            As :meth:`columns`.
+        """
+        try:
+            return self.columns(columns, n_rows)
+        except DataError:
+            found = list(self._halves(lambda part: _sliced(columns, part), range(n_rows)))
+        return *self._join([part[:2] for part in found]), {row: why for _, _, bad in found for row, why in bad.items()}
 
     def _halves(
-        self, values: Mapping[str, list[Any]], places: list[int]
+        self, make: Callable[[Sequence[int]], Mapping[str, Any]], places: Sequence[int]
     ) -> Iterator[tuple[Events, NDArray[np.int64], dict[int, str]]]:
         """Turn places into events together; where that fails, each half on its own, down to the one that is to blame."""
         pa = need("pyarrow", extra="io")
         try:
-            columns = {
-                name: _floats(column, places) if name in self.schema.dense else _array([column[i] for i in places])
-                for name, column in values.items()
-            }
-            events, rows, bad = self.columns(columns, len(places))
+            events, rows, bad = self.columns(make(places), len(places))
         except (DataError, pa.ArrowException, ValueError, OverflowError):
             if len(places) == 1:
                 yield Events.empty(self.schema), np.zeros(0, np.int64), {places[0]: BAD_TYPE}
                 return
             middle = len(places) // 2
-            yield from self._halves(values, places[:middle])
-            yield from self._halves(values, places[middle:])
+            yield from self._halves(make, places[:middle])
+            yield from self._halves(make, places[middle:])
             return
         yield events, np.array(places, np.int64)[rows], {places[row]: reason for row, reason in bad.items()}
+
+    def _join(self, parts: Sequence[tuple[Events, NDArray[np.int64]]]) -> tuple[Events, NDArray[np.int64]]:
+        """Put parts together in the order of their rows."""
+        if not parts:
+            return Events.empty(self.schema), np.zeros(0, np.int64)
+        joined, at = Events.concat([one for one, _ in parts]), np.concatenate([one for _, one in parts])
+        order = np.argsort(at)
+        return joined.take(order), at[order]
 
     def _hashes(self, columns: Mapping[str, Any], name: str, reasons: NDArray[np.int8]) -> NDArray[np.uint64]:
         try:
@@ -242,6 +267,11 @@ def _groups(columns: list[list[Any]], n_rows: int, wrong: set[int]) -> list[list
     return list(parts.values())
 
 
+def _sliced(columns: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
+    """Cut a stretch of rows out of columns."""
+    return {name: column.slice(rows[0], len(rows)) for name, column in columns.items()}
+
+
 def _array(values: list[Any]) -> Any:  # noqa: ANN401 - pyarrow
     """Make an array of values of one type; integers too large for int64 may be uint64."""
     pa = need("pyarrow", extra="io")
@@ -251,6 +281,6 @@ def _array(values: list[Any]) -> Any:  # noqa: ANN401 - pyarrow
         return pa.array(values, pa.uint64())
 
 
-def _floats(values: list[Any], places: list[int]) -> Any:  # noqa: ANN401 - pyarrow
+def _floats(values: list[Any], places: Sequence[int]) -> Any:  # noqa: ANN401 - pyarrow
     pa = need("pyarrow", extra="io")
     return pa.array(np.array([np.nan if values[i] is None else values[i] for i in places], np.float64))

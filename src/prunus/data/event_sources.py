@@ -263,7 +263,7 @@ class ParquetSource(ChunkedSource):
         def place(row: int) -> dict[str, Any]:
             return {"argument": argument, "file": file, "row": first + row}
 
-        events, rows, why = self.intake.columns(columns, n_rows)
+        events, rows, why = self.intake.rows(columns, n_rows)
         bad = [(row, why[row], {name: one[row].as_py() for name, one in columns.items()}) for row in sorted(why)]
         return Chunk(events, rows, bad, n_rows, place)
 
