@@ -181,7 +181,7 @@ def _converted(live: _Live, ids: ArrayLike, dense: ArrayLike) -> tuple[NDArray[n
     if wide_dense.dtype.kind not in "fiub" and wide_dense.size:
         msg = f"got dense features of {wide_dense.dtype}; expected real numbers"
         raise DataError(msg)
-    n = len(wide_ids) if wide_ids.ndim == 2 else len(wide_dense)
+    n = wide_ids.shape[0] if wide_ids.ndim == 2 else wide_dense.shape[0] if wide_dense.ndim == 2 else 0
     expected = (n, live.model.n_ids), (n, live.model.n_dense)
     if (wide_ids.shape, wide_dense.shape) != expected:
         msg = f"got ids of shape {wide_ids.shape} and dense features of {wide_dense.shape}; expected {expected[0]} and {expected[1]}"  # fmt: skip
