@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, get_args
+import time
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from prunus.online.replay import Replay
 from prunus.student.ctr import ClickNet, ClickShape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from prunus.online.learner import Learner
 
@@ -156,6 +157,63 @@ class TestLearners:
         rows = rows.clone()
         rows[:, 0] = 0
         assert torch.equal(as_new, learner.predict(Prepared(batch.z, rows, batch.label, batch.offset)).sparse)
+
+
+def leaves(state: Any) -> Iterator[Any]:
+    """Tensors and plain values of a state, one after another."""
+    if isinstance(state, dict | list | tuple):
+        for part in state.values() if isinstance(state, dict) else state:
+            yield from leaves(part)
+    else:
+        yield state
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_two_threads_give_the_bits_of_one(resumed: bool) -> None:
+    """A master in a thread of its own, from the start or from a state of one thread: the same predictions and state."""
+
+    def make(at_once: bool) -> Beside:
+        sparse, master = LEARNERS["straight-through"](), Single("dense", SHAPE, RATES, Whole(), seed=4)
+        return Beside(sparse, master, at_once=at_once)
+
+    stream = batches(60, size=64)
+    one, two = make(at_once=False), make(at_once=True)
+    if resumed:
+        follow(one, stream[:20])
+        two.load(one.state())
+        stream = stream[20:]
+    for batch in stream:
+        said, also = one.predict(batch), two.predict(batch)
+        assert torch.equal(said.sparse, also.sparse)
+        assert torch.equal(said.dense, also.dense)  # type: ignore[arg-type]
+        one.learn(batch)
+        two.learn(batch)
+    ends = [list(leaves(learner.state())) for learner in (one, two)]
+    assert len(ends[0]) == len(ends[1]) > 50
+    assert all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in zip(*ends, strict=True))
+
+
+@pytest.mark.parametrize("fails", ["sparse", "master"])
+def test_a_failure_in_either_thread_is_raised(fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of either learner reaches the caller, who finds the other one at rest."""
+    sparse, master = LEARNERS["straight-through"](), Single("dense", SHAPE, RATES, Whole(), seed=4)
+    learner = Beside(sparse, master, at_once=True)
+    other, ended = (master, []) if fails == "sparse" else (sparse, [])
+    learn = other.learn
+
+    def fail(batch: Prepared) -> None:
+        raise RuntimeError(fails)
+
+    def slow(batch: Prepared) -> None:
+        time.sleep(0.05)
+        learn(batch)
+        ended.append(True)
+
+    monkeypatch.setattr(sparse if fails == "sparse" else master, "learn", fail)
+    monkeypatch.setattr(other, "learn", slow)
+    with pytest.raises(RuntimeError, match=fails):
+        learner.learn(batches(1)[0])
+    assert ended
 
 
 def test_refuses_another_shape() -> None:

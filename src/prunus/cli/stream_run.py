@@ -107,7 +107,9 @@ def run(
     ] = True,
     keep: Annotated[int, typer.Option(min=1, help="Models that stay, to roll back to.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of training.")] = 1,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Threads of training; from 2 up the master learns beside, to the same bits at 2.")
+    ] = 1,
     checkpoint: Annotated[float, typer.Option(min=0.0, help="Seconds from one checkpoint to the next.")] = 30.0,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a window, one a line, and the summary last.")

@@ -148,7 +148,7 @@ class Loop:
             CheckpointError: the checkpoints, or what they count on, are damaged.
             OutputError: the summary cannot be written.
         """
-        torch.set_num_threads(self.settings.threads)
+        torch.set_num_threads(self.settings.threads_each)
         self._begin(self._checkpoints.read())
         begun, before = time.process_time(), self._seconds
         written, at_events = time.monotonic(), self.windows.events

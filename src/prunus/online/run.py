@@ -53,8 +53,10 @@ def density_of(shape: ClickShape, cut: float) -> float:
 
 def make_learner(shape: ClickShape, settings: StreamSettings) -> Learner:
     """Make the learner that a recipe asks for."""
-    make = default.watched if settings.watched else default.sparse
-    return make(shape, density_of(shape, settings.cut), seed=settings.seed)
+    density = density_of(shape, settings.cut)
+    if settings.watched:
+        return default.watched(shape, density, seed=settings.seed, at_once=settings.threads > 1)
+    return default.sparse(shape, density, seed=settings.seed)
 
 
 def run_stream(

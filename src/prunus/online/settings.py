@@ -30,7 +30,8 @@ class StreamSettings(BaseModel):
         gap_allowance: of the watch of the gap, there too.
         gap_threshold: of the watch of the gap, there too.
         seed: everything random follows from it.
-        threads: of training; another number may round otherwise.
+        threads: of training. With a dense master, from two up, it and the sparse model learn at the same time and share
+            them: two round as one does. Any other number may round otherwise.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,3 +57,8 @@ class StreamSettings(BaseModel):
     gap_threshold: float = Field(default=25.0, gt=0)
     seed: int = 0
     threads: int = Field(default=1, ge=1)
+
+    @property
+    def threads_each(self) -> int:
+        """Threads of one of the models that learn at the same time."""
+        return max(self.threads // 2, 1) if self.watched else self.threads

@@ -52,6 +52,6 @@ def dense(shape: ClickShape, *, seed: int, rates: Rates = DENSE) -> Single:
     return Single("dense", shape, rates, Whole(), seed=seed)
 
 
-def watched(shape: ClickShape, density: float = 0.1, *, seed: int) -> Learner:
-    """Make the default learner with a dense master beside it, for the gap between them."""
-    return Beside(sparse(shape, density, seed=seed), dense(shape, seed=seed + 1))
+def watched(shape: ClickShape, density: float = 0.1, *, seed: int, at_once: bool = False) -> Learner:
+    """Make the default learner with a dense master beside it, for the gap between them; ``at_once``: in two threads."""
+    return Beside(sparse(shape, density, seed=seed), dense(shape, seed=seed + 1), at_once=at_once)

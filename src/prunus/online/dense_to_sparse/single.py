@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -15,7 +16,7 @@ from prunus.online.replay import Replay
 from prunus.prune.mask import Mask
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from prunus.online.learner import Learner, Prepared
     from prunus.prune.obs import Emitted
     from prunus.student.ctr import ClickNet, ClickShape
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -159,14 +162,17 @@ class Beside:
     The master is what the sparse model is watched against: it costs its own training and changes no score.
     """
 
-    def __init__(self, sparse: Learner, master: Single) -> None:
+    def __init__(self, sparse: Learner, master: Single, *, at_once: bool = False) -> None:
         """Put two learners side by side.
 
         Args:
             sparse: whose model serves.
             master: the dense net.
+            at_once: whether the master works in a thread of its own. Each call ends when both are done, and the bits are
+                the same: neither reads what the other writes, and each draws from generators of its own.
         """
         self._sparse, self._master = sparse, master
+        self._thread = ThreadPoolExecutor(1, "master") if at_once else None
         self.name = sparse.name
 
     @property
@@ -177,12 +183,23 @@ class Beside:
 
     def predict(self, batch: Prepared) -> Predictions:
         """Score a batch with both."""
-        return Predictions(self._master.predict(batch).sparse, self._sparse.predict(batch).sparse)
+        master, sparse = self._both(self._master.predict, self._sparse.predict, batch)
+        return Predictions(master.sparse, sparse.sparse)
 
     def learn(self, batch: Prepared) -> None:
         """Let both learn."""
-        self._master.learn(batch)
-        self._sparse.learn(batch)
+        self._both(self._master.learn, self._sparse.learn, batch)
+
+    def _both(self, master: Callable[[Prepared], T], sparse: Callable[[Prepared], T], batch: Prepared) -> tuple[T, T]:
+        """Call both; where one fails, not before the other has ended."""
+        if self._thread is None:
+            return master(batch), sparse(batch)
+        beside = self._thread.submit(master, batch)
+        try:
+            own = sparse(batch)
+        finally:
+            wait([beside])
+        return beside.result(), own
 
     def repattern(self) -> None:
         """Choose the sparse learner's mask anew."""
