@@ -60,7 +60,7 @@ PLAIN = EaseSettings(800)
 """EASE as published, to be held against published figures."""
 HEAVY = 0.5
 """Weight of the teacher's lists that was chosen for tickets of 128 values a row."""
-LIGHT = {"gradual": dict.fromkeys(BUDGETS, HEAVY), "dense": dict.fromkeys(BUDGETS, HEAVY)}
+LIGHT = {"gradual": dict.fromkeys(BUDGETS, HEAVY), "dense": {128: HEAVY, 64: 0.05, 32: 0.03, 16: 0.03}}
 """Weights chosen for each student and budget on a tenth of the training part, seed 0, among .03, .05, .1, .15 and .5."""
 ROUND, LATE = 5, 2
 """Epochs between two prunings where survivors go back, and epochs done at the values that late ones go back to."""
