@@ -61,6 +61,9 @@ def compress(
     factors: Annotated[int, typer.Option(min=2, help="Width of a ticket's row before pruning.")] = 512,
     bits: Annotated[int, typer.Option(min=2, max=8, help="Of a value in the file.")] = 4,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training users.")] = 60,
+    teacher_weight: Annotated[
+        float, typer.Option(min=0, help="Of the loss to the teacher's lists; that of the histories has 1.")
+    ] = 0.5,
     k: Annotated[int, typer.Option("-k", min=1, help="Length of the lists that are judged.")] = 20,
     margin: Annotated[
         float, typer.Option(min=1e-6, max=1.0, help="What the student may lose, as a share of the teacher's mean nDCG.")
@@ -103,6 +106,7 @@ def compress(
         factors=factors,
         bits=bits,
         epochs=epochs,
+        teacher_weight=teacher_weight,
         k=k,
         margin=margin,
         seed=seed,

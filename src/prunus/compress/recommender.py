@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,9 +50,6 @@ MANY_USERS = 65_536
 """From so many users on, four times as many stand in a step: most histories are short then."""
 MOST_START = 16_384
 """Items whose teacher's leading factors are computed; of a larger catalogue they take several times EASE's memory."""
-NARROW, LIGHT = 96, 0.04
-"""Dense rows of fewer bytes than this learn from the teacher's lists with this weight: they have no room for all that a
-heavier one asks for (docs/recommenders.md)."""
 ASKED_USERS = 50
 """Test users whose lists tell one teacher from another."""
 
@@ -224,10 +221,9 @@ def _train(
         batch_users=batch,
         epoch_users=EPOCH_STEPS * batch,
         columns=MOST_COLUMNS if n_items > MOST_COLUMNS else 0,
+        teacher=recipe.teacher_weight,
         seed=recipe.seed,
     )
-    if recipe.kind == "dense" and budget.bytes_per_item < NARROW:
-        settings = replace(settings, teacher=LIGHT)
     progress.stage("distil", recipe.epochs)
 
     def on_epoch(loop: FactorLoop) -> dict[str, float]:

@@ -21,6 +21,8 @@ class RecommenderRecipe(BaseModel):
         bits: of a value in the file, 2 to 8.
         epochs: passes over the training users.
         lists: items of the teacher's list that the student learns, for each user.
+        teacher_weight: of the loss to the teacher's lists, beside 1 of the histories' own. Short dense rows of
+            MovieLens-1M wanted a tenth of the default, those of online_retail the default (docs/recommenders.md).
         k: places of the metrics.
         margin: what the student may lose, as a share of the teacher's mean nDCG.
         seed: everything random follows from it.
@@ -37,6 +39,7 @@ class RecommenderRecipe(BaseModel):
     bits: int = Field(default=4, ge=2, le=8)
     epochs: int = Field(default=60, ge=1)
     lists: int = Field(default=100, ge=1)
+    teacher_weight: float = Field(default=0.5, ge=0)
     k: int = Field(default=20, ge=1)
     margin: float = Field(default=0.01, gt=0)
     seed: int = 0
