@@ -234,7 +234,8 @@ def die_after(batches, seconds):
     Lines.events = events
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.long)])
 def test_kills_leave_no_trace(folder, uninterrupted, tmp_path, kills: int) -> None:
     """After SIGKILL at random moments, models, logs and summary are those of a run that nothing stopped, byte for byte."""
     rng = random.Random(kills)

@@ -194,7 +194,7 @@ def child(events, out, checkpoint_s, die=None):
         os._exit(code)
 
 
-@pytest.mark.parametrize("checkpoint_s", [0.0, 0.02])
+@pytest.mark.parametrize("checkpoint_s", [0.02, pytest.param(0.0, marks=pytest.mark.long)])
 def test_kills_at_any_moment_leave_no_trace(events, uninterrupted, tmp_path, checkpoint_s: float) -> None:
     """After SIGKILL at random moments, logs, models and summary are those of a run that nothing stopped, byte for byte."""
     rng = random.Random(int(checkpoint_s * 100))
@@ -224,7 +224,9 @@ def same(out, uninterrupted):
         assert found[name] == expected[name], name
 
 
-@pytest.mark.parametrize("after", range(0, 60, 11))
+@pytest.mark.parametrize(
+    "after", [11, 44, *(pytest.param(n, marks=pytest.mark.long) for n in (0, 5, 17, 22, 28, 33, 39, 50, 55, 61))]
+)
 def test_kills_between_any_two_calls_of_the_disk(events, uninterrupted, tmp_path, after: int) -> None:
     """A kill before or after the n-th flush, rename or link of the run leaves no trace either."""
 
