@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def test_text_is_a_table(folder, uninterrupted, tmp_path) -> None:
     for name, key in (("dense master", "dense"), ("sparse, learning on", "sparse"), ("sparse, as served", "served")):
         (row,) = [line for line in done.out.splitlines() if line.startswith(name)]
         assert f"{summary['ne'][key]:.4f}" in row
-    assert len([line for line in done.err.splitlines() if "NE of the dense master" in line]) == 8
+    assert len([line for line in done.err.splitlines() if "events: dense NE" in line]) == 8
     assert written(tmp_path)["windows.jsonl"] == written(uninterrupted[0])["windows.jsonl"]
 
 
@@ -265,3 +266,28 @@ def test_rollback_says_what_it_did(tmp_path) -> None:
     assert models.current == 1
     assert "model 1 is the first that is left" in run("stream", "rollback", tmp_path).refused()
     assert "has no models" in run("stream", "rollback", tmp_path / "nothing").refused()
+
+
+def test_the_line_that_moves_shows_events_and_the_last_window(capsys) -> None:
+    """Where stderr is a terminal: events so far, their rate, the last window's figures, and what is said above."""
+    from prunus.cli.stream_display import Live, Rate
+
+    live = Live()
+    live.start()
+    live.events(122_000)
+    time.sleep(0.1)
+    live.events(123_456)
+    live.say("model 2 was rolled back")
+    line = {"ne": {"dense": 0.8123}, "gap_percent": {"sparse": 0.5, "served": 0.6}, "serving": 12}
+    live.window(line)
+    live.stop()
+    shown = " ".join(capsys.readouterr().err.split())
+    for expected in (
+        "model 2 was rolled back",
+        "123,456 events",
+        "dense NE 0.8123, sparse +0.50 %, served +0.60 %, model 12",
+    ):
+        assert expected in shown
+    rate = Rate()
+    assert rate.of(0) is None or rate.of(0) == 0
+    assert (rate.of(100) or 0) > 0

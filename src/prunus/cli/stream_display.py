@@ -44,12 +44,11 @@ class Live:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress, SpinnerColumn, TextColumn
 
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            TimeElapsedColumn(),
             TextColumn("{task.fields[note]}"),
             console=Console(stderr=True),
             refresh_per_second=REFRESH_PER_SECOND,
@@ -99,15 +98,15 @@ class Rate:
 
 
 def words_of(line: Mapping[str, Any]) -> str:
-    """Put a window in words."""
-    parts = [f"NE of the dense master {_number(line['ne']['dense'], '.4f')}"]
+    """Put a window in words, few enough for a line of 80 characters: NE of the dense master, gaps, which model serves."""
+    parts = [f"dense NE {_number(line['ne']['dense'], '.4f')}"]
     parts += [
         f"{name} {_number(line['gap_percent'][name], '+.2f')} %"
         for name in ("sparse", "served")
         if line["gap_percent"][name] is not None
     ]
     if line["serving"] is not None:
-        parts.append(f"model {line['serving']} serves")
+        parts.append(f"model {line['serving']}")
     return ", ".join(parts)
 
 
