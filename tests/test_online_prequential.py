@@ -32,7 +32,7 @@ def test_figures_are_those_of_scikit_learn() -> None:
     rate = label.mean(dtype=np.float64)
     spread = log_loss(label, np.full(2000, rate))
     assert entropy(rate) == pytest.approx(spread, rel=1e-12)
-    assert windows.mean_loss("dense") == pytest.approx(
+    assert windows.losses("dense").mean() == pytest.approx(
         log_loss(label, 1 / (1 + np.exp(-dense.astype(float)))), rel=1e-9
     )
     line = windows.close()

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from prunus.online.serving import Models
 
 
+WORSE = 1.645
+"""Standard errors by which a candidate may lose more: the one-sided test refuses one in twenty of those that are as good."""
+
+
 class Scorer(Protocol):
     """What :class:`prunus.engine.click.EventScorer` is to the loop."""
 
@@ -34,11 +38,12 @@ class Scorer(Protocol):
 class Emissions:
     """Which model serves, and how the next one comes to.
 
-    A candidate is judged by the last window, by the worse of two mean losses: that of the learner's sparse model, which
-    predicted the window's events before it learned them, and that of the candidate itself, scored by the engine once
-    more. The first is what such a model is worth on events to come; the second tells of a candidate that is broken, and
-    alone would flatter it, as it has learned from these events. Where the loss is above that of the model that serves, or
-    no number, the candidate is not swapped in.
+    A candidate is judged by the last window, twice: by the losses of the learner's sparse model, which predicted the
+    window's events before it learned them, and by its own, scored by the engine once more. The first are what such a model
+    is worth on events to come; the second tell of a candidate that is broken, and alone would flatter it, as it has learned
+    from these events. Where either are above those of the model that serves by more than chance makes them
+    (:func:`standard_errors` above :data:`WORSE`), or are no numbers, the candidate is not swapped in. Of two models alike
+    the newer serves: were it refused for a difference that is noise, the older would serve on while the stream moves.
 
     Args:
         models: where they are published.
@@ -89,8 +94,8 @@ class Emissions:
         why: str,
         seen: int,
         window: Sequence[Events],
-        learned: float | None,
-        served: float | None,
+        learned: NDArray[np.float64] | None,
+        served: NDArray[np.float64] | None,
     ) -> bool:
         """Make a model, judge it, and let it serve.
 
@@ -99,8 +104,9 @@ class Emissions:
             why: what it was made for.
             seen: events of the stream so far.
             window: the last window.
-            learned: mean loss of the learner's sparse model in it; None where that was not there for all of it.
-            served: that of the model that serves.
+            learned: float64 [n], loss of the learner's sparse model for each of its events; None where that was not there
+                for all of it.
+            served: those of the model that serves.
 
         Returns:
             Whether it serves.
@@ -109,10 +115,16 @@ class Emissions:
         line: dict[str, Any] = {"number": self.n_emitted, "events": seen, "why": why}
         try:
             candidate = make()
-            loss = max(_mean_loss(candidate, window), -np.inf if learned is None else learned)
-            # Written so that a loss that is no number is refused.
-            good = bool(loss < np.inf) and (served is None or self._scorer is None or bool(loss <= served))
-            line |= {"loss": loss if np.isfinite(loss) else None, "served_loss": served, "swapped": good}
+            judged = [_losses(candidate, window), *([] if learned is None else [learned])]
+            means = np.array([one.mean() for one in judged])
+            good = bool(np.isfinite(means).all())
+            line |= {"loss": float(means.max()) if good else None, "served_loss": None, "standard_errors": None}
+            if served is not None and self._scorer is not None and np.isfinite(served).all():
+                line["served_loss"] = float(served.mean())
+                if good:
+                    line["standard_errors"] = max(standard_errors(one, served) for one in judged)
+                    good = line["standard_errors"] <= WORSE
+            line["swapped"] = good
             if good:
                 self._models.publish(self.n_emitted, candidate.save)
                 self._serve(self._models.standing_in(self.n_emitted))
@@ -161,7 +173,24 @@ class Emissions:
         self.serving = number
 
 
-def _mean_loss(scorer: Scorer, window: Sequence[Events]) -> float:
-    """Mean loss over events, in nats."""
-    total = sum(float(losses(scorer.score(part.ids, part.dense) + part.offset, part.label).sum()) for part in window)
-    return total / sum(map(len, window))
+def standard_errors(candidate: NDArray[np.float64], served: NDArray[np.float64]) -> float:
+    """Say by how much a candidate loses more than the model that serves: mean paired difference over its standard error.
+
+    Args:
+        candidate: float64 [n], its loss for each event.
+        served: float64 [n], that of the model that serves, for the same events.
+
+    Returns:
+        Below 0 where the candidate loses less; 0 where the two are alike, or of one event, which tells nothing.
+    """
+    difference = candidate - served
+    if len(difference) < 2 or not difference.any():
+        return 0.0
+    error = difference.std(ddof=1) / len(difference) ** 0.5
+    # Worse by the same amount everywhere leaves no doubt; a float that JSON can hold says so.
+    return float(difference.mean() / max(error, np.finfo(np.float64).tiny ** 0.5))
+
+
+def _losses(scorer: Scorer, window: Sequence[Events]) -> NDArray[np.float64]:
+    """Loss of each event, in nats: float64 [n]."""
+    return np.concatenate([losses(scorer.score(part.ids, part.dense) + part.offset, part.label) for part in window])

@@ -218,7 +218,7 @@ class Loop:
 
     def _close_window(self) -> None:
         """Write the window's line, and emit where it is time."""
-        learned, served = self.windows.mean_loss("sparse"), self.windows.mean_loss("served")
+        learned, served = self.windows.losses("sparse"), self.windows.losses("served")
         masks = [mask.kept for mask in self.learner.masks()]
         flops = self.learner.flops_per_event
         line = self.windows.close() | {

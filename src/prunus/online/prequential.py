@@ -110,12 +110,10 @@ class Prequential:
             if given is not None:
                 self._sums[name] += (len(label), float(label.sum()), float(losses(given, label).sum()), beside)
 
-    def mean_loss(self, name: str) -> float | None:
-        """Mean log-loss of a model in the open window; None where it was not there for all of it."""
+    def losses(self, name: str) -> NDArray[np.float64] | None:
+        """Log-loss of a model for each event of the open window; None where it was not there for all of it."""
         logits = self._whole(name)
-        if logits is None:
-            return None
-        return float(losses(logits, np.concatenate(self._label)).mean())
+        return None if logits is None else losses(logits, np.concatenate(self._label))
 
     def close(self) -> dict[str, Any]:
         """End the open window, and give its line of the log."""
