@@ -94,7 +94,7 @@ def test_text_is_a_table(folder, uninterrupted, tmp_path) -> None:
     for name, key in (("dense master", "dense"), ("sparse, learning on", "sparse"), ("sparse, as served", "served")):
         (row,) = [line for line in done.out.splitlines() if line.startswith(name)]
         assert f"{summary['ne'][key]:.4f}" in row
-    assert len([line for line in done.err.splitlines() if "events: dense NE" in line]) == 8
+    assert len([line for line in done.err.splitlines() if "events: NE" in line]) == 8
     assert written(tmp_path)["windows.jsonl"] == written(uninterrupted[0])["windows.jsonl"]
 
 
@@ -285,7 +285,7 @@ def test_the_line_that_moves_shows_events_and_the_last_window(capsys) -> None:
     for expected in (
         "model 2 was rolled back",
         "123,456 events",
-        "dense NE 0.8123, sparse +0.50 %, served +0.60 %, model 12",
+        "NE 0.8123, sparse +0.50 %, served +0.60 %, model 12",
     ):
         assert expected in shown
     rate = Rate()

@@ -99,7 +99,7 @@ class Rate:
 
 def words_of(line: Mapping[str, Any]) -> str:
     """Put a window in words, few enough for a line of 80 characters: NE of the dense master, gaps, which model serves."""
-    parts = [f"dense NE {_number(line['ne']['dense'], '.4f')}"]
+    parts = [f"NE {_number(line['ne']['dense'], '.4f')}"]
     parts += [
         f"{name} {_number(line['gap_percent'][name], '+.2f')} %"
         for name in ("sparse", "served")
