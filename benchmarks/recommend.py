@@ -60,8 +60,11 @@ PLAIN = EaseSettings(800)
 """EASE as published, to be held against published figures."""
 HEAVY = 0.5
 """Weight of the teacher's lists that was chosen for tickets of 128 values a row."""
-LIGHT = {"gradual": dict.fromkeys(BUDGETS, HEAVY), "dense": {128: HEAVY, 64: 0.05, 32: 0.03, 16: 0.03}}
-"""Weights chosen for each student and budget on a tenth of the training part, seed 0, among .03, .05, .1, .15 and .5."""
+LIGHT = {way: dict.fromkeys(BUDGETS, HEAVY) for way in ("gradual", "late")} | {
+    "dense": {128: HEAVY, 64: 0.05, 32: 0.03, 16: 0.03}
+}
+"""Weights of each student and budget. Those of dense rows were chosen on a tenth of the training part, seed 0, among .03, .05,
+.1 and .5; tickets of 128 bytes had .15 and .5 to choose from, smaller ones had no choice."""
 ROUND, LATE = 5, 2
 """Epochs between two prunings where survivors go back, and epochs done at the values that late ones go back to."""
 
@@ -202,11 +205,11 @@ def main() -> None:
             add(name, lambda budget=budget, fitted=fitted: cut_rows(study, budget, fitted=fitted))  # type: ignore[misc]
     cells = [
         (way, budget, weight)
-        for way in ("gradual", "dense")
+        for way in LIGHT
         for budget in args.budgets
         for weight in sorted({0.0, HEAVY, LIGHT[way][budget]})
     ]
-    cells += [(way, GRID_BUDGET, weight) for way in ways(1, 0) if way != "gradual" for weight in (HEAVY, 0.0)]
+    cells += [(way, GRID_BUDGET, weight) for way in ways(1, 0) if way not in LIGHT for weight in (HEAVY, 0.0)]
     for seed in range(args.seeds):
         for way, budget, weight in cells:
             name = f"{way} {told(weight)} {budget}B"
