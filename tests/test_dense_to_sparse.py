@@ -223,6 +223,17 @@ def test_refuses_another_shape() -> None:
         LEARNERS["co-trained"]().load(state)
 
 
+@pytest.mark.parametrize(
+    ("least", "most", "steps"), [(0.0, 99.0, 80), (2.0, 99.0, 40), (0.0, 0.5, 40)], ids=["worth it", "known", "strange"]
+)
+def test_learns_again_only_while_it_is_worth_it(least: float, most: float, steps: int) -> None:
+    """A step a batch more while the ratio of losses is between its bounds, none while it is not."""
+    again = Again(1, 256, least, most)
+    learner = Single("again", NARROW, RATES, Whole(), seed=0, again=again)
+    follow(learner, batches(40))
+    assert learner.state()["steps"] == steps
+
+
 class TestReplay:
     """Events once more."""
 

@@ -5,7 +5,8 @@ eigenvectors. Adam's moments are kept of the rotated gradient,
 
     M <- b1 M + (1 - b1) U' G V,    S <- b2 S + (1 - b2) (U' G V)^2,    W <- W - rate * U (M / sqrt(S)) V',
 
-both moments corrected for their zero start. Every few steps the bases take one step of orthogonal iteration,
+both moments corrected for their zero start, and no entry of M / sqrt(S) beyond 1 (where a direction is new, S knows nothing
+of it yet; without that bound nets blew up now and then). Every few steps the bases take one step of orthogonal iteration,
 U <- Q of the QR decomposition of L U, and M is turned with them. A step costs about 6 (m + n) m n operations for a matrix
 of m by n, beside 6 k m n of forward and backward for a batch of k: little for layers much narrower than the batch, more
 than the rest for wide ones.
@@ -90,7 +91,7 @@ def _step(weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[s
     state["mean"].lerp_(gradient, 1 - first)
     state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
     root = (state["square"] / (1 - second ** state["step"])).sqrt_().add_(EPSILON)
-    change = state["mean"] / root / (1 - first ** state["step"])
+    change = (state["mean"] / root / (1 - first ** state["step"])).clamp_(-1.0, 1.0)
     if weight.ndim == 2:
         change = state["u"] @ change @ state["v"].T
     weight.sub_(change, alpha=group["lr"])

@@ -29,17 +29,33 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+RATIO_MEMORY = 0.95
+"""Share that a batch keeps of the fading losses by which past events are judged."""
+REOPEN = 0.4
+"""Share of the way to a bound within which the ratio must come before past events are learned from again."""
+LOOK = 5
+"""Batches from one look at past events to the next, while they are not learned from."""
+
+
 @dataclass(frozen=True)
 class Again:
-    """Learning from the past once more.
+    """Learning from the past once more, while it is worth it.
+
+    Events that are known by heart teach nothing but to trust what was remembered of them (rows of rare ids, above all), and
+    events of another time teach what is no longer so. The first have a loss well below that of new events, the second one
+    above it: so events are learned from again only while the ratio of the two losses, fading, is between two bounds.
 
     Attributes:
         times: batches drawn from the replay for each batch of the stream.
         memory: events that the replay keeps.
+        least: smallest ratio of the loss on past events to that on new ones.
+        most: largest ratio.
     """
 
     times: int = 0
     memory: int = 204_800
+    least: float = 0.87
+    most: float = 1.05
 
 
 class Single:
@@ -70,6 +86,7 @@ class Single:
         self._gradients: list[Tensor] = []
         self._steps = 0
         self._batch = 0
+        self._new, self._ratio, self._looks, self._worth = 0.0, 1.0, 0, True
 
     @property
     def flops_per_event(self) -> Flops:
@@ -87,18 +104,39 @@ class Single:
     def learn(self, batch: Prepared) -> None:
         """Learn from the batch, then from the past."""
         self._batch = len(batch)
-        self._step(batch)
+        loss = self._step(batch)
+        self._new += (1.0 - RATIO_MEMORY) * (loss - self._new) if self._new else loss
         if self._again.times:
             self._replay.add(batch)
             for _ in range(self._again.times):
-                self._step(self._replay.draw(len(batch)))
+                self._learn_again(len(batch))
 
-    def _step(self, batch: Prepared) -> None:
+    def _learn_again(self, n: int) -> None:
+        """Learn from past events, or where that is not worth it now only look, every few times, whether it is again."""
+        # Once past events were found not to be worth it, they must be well within the bounds to be so again.
+        nearer = 1.0 if self._worth else REOPEN
+        worth = 1.0 - nearer * (1.0 - self._again.least) <= self._ratio <= 1.0 + nearer * (self._again.most - 1.0)
+        self._worth = worth
+        self._looks += 1
+        if worth or self._looks % LOOK == 0:
+            batch = self._replay.draw(n)
+            past = self._step(batch) if worth else self._look(batch)
+            self._ratio += (1.0 - RATIO_MEMORY) * (past / self._new - self._ratio)
+
+    @torch.no_grad()
+    def _look(self, batch: Prepared) -> float:
+        net = self._trainee.net
+        masked = [weight * mask for weight, mask in zip(net.hidden, self._masks, strict=True)]
+        return float(log_loss(net(batch.z, batch.rows, masked), batch))
+
+    def _step(self, batch: Prepared) -> float:
+        """Take one step; give the loss before it."""
         if self._steps % self._rule.every == 0:
             self.repattern()
         net = self._trainee.net
         leaves = [(w.detach() * mask).requires_grad_() for w, mask in zip(net.hidden, self._masks, strict=True)]
-        log_loss(net.predict(batch.z, net.embed(batch.rows), leaves), batch).backward()
+        loss = log_loss(net.predict(batch.z, net.embed(batch.rows), leaves), batch)
+        loss.backward()
         self._gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
         for weight, mask, gradient in zip(net.hidden, self._masks, self._gradients, strict=True):
             weight.grad = self._rule.gradient(weight.detach(), mask, gradient)
@@ -108,6 +146,7 @@ class Single:
                 for weight, mask in zip(net.hidden, self._masks, strict=True):
                     weight.mul_(mask)
         self._steps += 1
+        return float(loss.detach())
 
     def repattern(self) -> None:
         """Choose the mask anew, as the rule has it."""
@@ -142,6 +181,7 @@ class Single:
             "gradients": list(self._gradients),
             "steps": self._steps,
             "batch": self._batch,
+            "again": (self._new, self._ratio, self._looks, self._worth),
         }
         parts = {"trainee": self._trainee.state(), "replay": self._replay.state(), "rule": self._rule.state()}
         return {**own, **parts}
@@ -153,6 +193,7 @@ class Single:
         self._replay.load(state["replay"])
         self._rule.load(state["rule"])
         self._masks = [mask.float() for mask in state["masks"]]
+        self._new, self._ratio, self._looks, self._worth = state["again"]
         self._gradients, self._steps, self._batch = list(state["gradients"]), state["steps"], state["batch"]
 
 
