@@ -149,6 +149,7 @@ def assert_same(out, other):
         (["--cut", 0.8], "settings.cut: 0.9 then, 0.8 now"),
         (["--ids", "event"], "inputs.schema"),
         (["--top", "16,x"], "expected widths such as 512,256,128"),
+        (["--top", ""], "expected widths such as 512,256,128"),
         (["--dense", "none*"], "--dense 'none*' matches no column"),
         (["--label", "clicked"], "no column 'clicked'"),
     ],
@@ -202,6 +203,20 @@ def test_json_lines_are_the_same_stream(drifting, uninterrupted, tmp_path) -> No
     assert run("stream", "run", file, *words, "-o", tmp_path / "file").code == 0
     assert (tmp_path / "file" / "windows.jsonl").read_bytes() == expected
     assert "expected it alone" in run("stream", "run", file, "-", *words, "-o", tmp_path / "two").refused()
+
+
+@pytest.mark.parametrize("columns", [["--ids", "user"], ["--dense", "x"]])
+def test_ids_or_dense_columns_alone(tmp_path, columns) -> None:
+    """Either kind of feature is enough."""
+    rng = np.random.default_rng(0)
+    user = rng.integers(0, 9, 1500)
+    x = rng.normal(size=1500)
+    label = (rng.random(1500) < 1 / (1 + np.exp(1 - x - user / 9))).astype(np.int8)
+    pq.write_table(pa.table({"user": user, "x": x, "y": label, "t": np.arange(1500)}), tmp_path / "events.parquet")
+    more = ["--warm-up", 512, "--window", 512, "-o", tmp_path / "out", "--json"]
+    done = run("stream", "run", tmp_path / "events.parquet", "--label", "y", "--time", "t", *columns, *SMALL, *more)
+    assert done.code == 0, done.err
+    assert json.loads(done.out.splitlines()[-1])["emissions"] >= 1
 
 
 def fork(words, prepare=lambda: None):

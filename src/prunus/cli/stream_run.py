@@ -197,12 +197,12 @@ def widths_of(text: str, option: str) -> tuple[int, ...]:
     """Read widths of layers, separated by commas.
 
     Raises:
-        DataError: one is no whole number above 0.
+        DataError: one is no whole number above 0, or there is none where one is needed.
     """
     from prunus.errors import DataError
 
     parts = options.split_names([text])
-    if not all(part.isdecimal() and int(part) for part in parts):
+    if not all(part.isdecimal() and int(part) for part in parts) or (option == "--top" and not parts):
         msg = f"got {option} {text!r}; expected widths such as 512,256,128"
         raise DataError(msg)
     return tuple(int(part) for part in parts)
