@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prunus.engine.file import write_atomically
+from prunus.engine.disk import write_atomically
 from prunus.errors import OutputError, RecipeChangedError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The arrays of a model file, taken out only where they are those that its header calls for."""
+"""What a model file's kinds share: written where it would load, its arrays taken out where its header calls for them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,35 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 from safetensors.numpy import load as tensors_from_bytes
 
+from prunus.engine.disk import write_atomically
 from prunus.engine.header import outer_header, refuse, require
+from prunus.errors import ModelFileError, NetworkError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import os
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
+
+
+def write_loadable(path: str | os.PathLike[str], content: bytes, read: Callable[[bytes, str], object]) -> None:
+    """Write a model file, whole or not at all, once it has been read back from memory.
+
+    Args:
+        path: where to; an existing file is replaced.
+        content: all bytes of the file.
+        read: makes a scorer of bytes and a name for messages, as :func:`load` of its kind does.
+
+    Raises:
+        NetworkError: it would not load: its scores are not finite or cannot be repeated.
+        OutputError: the file cannot be written; one that stood there before is untouched.
+    """
+    try:
+        read(content, "the model to be saved")
+    except ModelFileError as error:
+        msg = f"{error}; the model cannot be saved: expected one whose scores can be repeated, so check its weights"
+        raise NetworkError(msg) from error
+    write_atomically(path, content)
 
 
 def take_tensors(content: bytes, wanted: Mapping[str, str], name: str) -> dict[str, NDArray[Any]]:

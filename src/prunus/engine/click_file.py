@@ -13,9 +13,8 @@ from safetensors.numpy import save as tensors_to_bytes
 from prunus.data.events import EventSchema
 from prunus.engine import click_codec as codec
 from prunus.engine import click_reference as reference
-from prunus.engine.arrays_file import take_tensors
+from prunus.engine.arrays_file import take_tensors, write_loadable
 from prunus.engine.codec import CHECK_ROWS
-from prunus.engine.disk import write_atomically
 from prunus.engine.event_scorer import EventScorer
 from prunus.engine.header import FORMAT_VERSION, KEYS, checked_header, header_text, read_bytes, refuse, require, sign
 from prunus.errors import DataError, ModelFileError, NetworkError
@@ -87,12 +86,7 @@ def save(
         OutputError: the file cannot be written; one that stood there before is untouched.
     """
     content = to_bytes(model, schema, metadata=metadata)
-    try:
-        scorer_from_bytes(content, "the model to be saved")
-    except ModelFileError as error:
-        msg = f"{error}; the model cannot be saved: expected one whose scores can be repeated, so check its weights"
-        raise NetworkError(msg) from error
-    write_atomically(path, content)
+    write_loadable(path, content, scorer_from_bytes)
 
 
 def load(path: str | os.PathLike[str]) -> EventScorer:

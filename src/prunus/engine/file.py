@@ -14,7 +14,7 @@ import numpy as np
 from safetensors.numpy import save as tensors_to_bytes
 
 from prunus.data.ranking import Schema
-from prunus.engine.arrays_file import take_tensors
+from prunus.engine.arrays_file import take_tensors, write_loadable
 from prunus.engine.codec import CHECK_ROWS, widen
 from prunus.engine.disk import write_atomically
 from prunus.engine.ensemble_codec import EnsembleCodec
@@ -82,12 +82,7 @@ def save(
         OutputError: the file cannot be written; one that stood there before is untouched.
     """
     content = to_bytes(model, schema, metadata=metadata, kind=kind)
-    try:
-        scorer_from_bytes(content, "the model to be saved")
-    except ModelFileError as error:
-        msg = f"{error}; the model cannot be saved: expected one whose scores can be repeated, so check its weights"
-        raise NetworkError(msg) from error
-    write_atomically(path, content)
+    write_loadable(path, content, scorer_from_bytes)
 
 
 def load(path: str | os.PathLike[str]) -> RankScorer:

@@ -13,8 +13,7 @@ from safetensors.numpy import save as tensors_to_bytes
 
 from prunus.engine import recommender_codec as codec
 from prunus.engine import recommender_reference as reference
-from prunus.engine.arrays_file import take_tensors
-from prunus.engine.disk import write_atomically
+from prunus.engine.arrays_file import take_tensors, write_loadable
 from prunus.engine.header import (
     FORMAT_VERSION,
     KEYS,
@@ -131,12 +130,7 @@ def save(
         OutputError: the file cannot be written; one that stood there before is untouched.
     """
     content = to_bytes(model, item_ids, metadata=metadata)
-    try:
-        scorer_from_bytes(content, "the model to be saved")
-    except ModelFileError as error:
-        msg = f"{error}; the model cannot be saved: expected one whose scores can be repeated, so check its values"
-        raise NetworkError(msg) from error
-    write_atomically(path, content)
+    write_loadable(path, content, scorer_from_bytes)
     return sizes(content, str(path))
 
 
