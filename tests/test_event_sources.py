@@ -103,6 +103,22 @@ def test_bad_rows_are_told_with_their_place(tmp_path):
         strict.read(1)
 
 
+def test_a_set_aside_file_of_a_run_that_left_no_state_is_begun_anew(tmp_path):
+    """Killed before its first checkpoint, a run reads its source again from the start: each row is there once."""
+    aside = tmp_path / "aside.jsonl"
+    rows = [{"reason": "late", "event": n} for n in range(3)]
+    Rejects("set-aside", aside).set_aside(rows)
+    again = Rejects("set-aside", aside)
+    again.set_aside(rows[:1])
+    state = again.state()
+    again.set_aside(rows[1:])
+    assert [json.loads(line) for line in aside.read_text().splitlines()] == rows
+    resumed = Rejects("set-aside", aside)
+    resumed.load(state)
+    resumed.set_aside(rows[1:])
+    assert [json.loads(line) for line in aside.read_text().splitlines()] == rows
+
+
 def test_a_set_aside_file_is_cut_back_on_resume(tmp_path):
     """What was written after the checkpoint is written again after a restart, so it is cut off first: once each."""
     records = rows(30)

@@ -100,6 +100,26 @@ def test_nothing_of_an_event_is_known_before_it_is_predicted(events, uninterrupt
     assert lines(tmp_path, "windows.jsonl")[8] != lines(out, "windows.jsonl")[8]
 
 
+def test_the_last_model_knows_nothing_of_who_had_a_row_before(events, tmp_path) -> None:
+    """Ids of the last batch have rows that were others': in the model that is made at the end they begin anew."""
+    loop = make_loop(events.take(slice(0, 3999)), tmp_path)
+    loop.run()
+    last = lines(tmp_path, "emissions.jsonl")[-1]
+    assert last["events"] == 3999
+    assert last["swapped"]
+    content = TinyScorer.read(Models(tmp_path / "models").path(last["number"])).content
+    part, n_new = events.take(slice(3968, 3999)), 0
+    before = make_loop(events.take(slice(0, 3968)), tmp_path / "before")
+    before.run()
+    for field in range(N_IDS):
+        known = dict(zip(content["keys"][field], content["values"][field], strict=True))
+        had = set(before.inputs.tables[field].snapshot()[0].tolist())
+        for key in set(part.ids[:, field].tolist()) & set(known) - had:
+            n_new += 1
+            assert known[key] == 0.0
+    assert n_new
+
+
 def test_lines_and_summary(events, uninterrupted) -> None:
     """The summary has the promised keys; the served model's figures are those of the files, from the first on."""
     out, _ = uninterrupted

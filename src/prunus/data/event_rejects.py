@@ -43,7 +43,8 @@ class Rejects:
 
     Args:
         bad: whether a row that is no event is set aside, or refused with an error.
-        path: the file; None counts only.
+        path: the file; None counts only. One that is there is begun anew with the first row, unless :meth:`load` goes on
+            with it.
 
     Attributes:
         counts: how many, by name, in the order of their first appearance.
@@ -59,7 +60,7 @@ class Rejects:
         self.bad = bad
         self.path = None if path is None else Path(path)
         self.counts: dict[str, int] = {}
-        self._length = 0 if self.path is None or not self.path.exists() else self.path.stat().st_size
+        self._length = 0
 
     def count(self, name: str, n: int = 1) -> None:
         """Count without keeping."""
@@ -102,6 +103,8 @@ class Rejects:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab", buffering=0) as file:
+                if file.tell() > self._length:  # of a run that died before its first checkpoint
+                    file.truncate(self._length)
                 _write(file, text, self._length)
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:

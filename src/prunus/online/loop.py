@@ -254,6 +254,9 @@ class Loop:
     def _end(self) -> dict[str, Any]:
         """Close the last window, emit the last model, and write the summary."""
         if self.windows.pending:
+            # Ids that came with the last batch have rows by now, which still hold what others left there: a batch of no
+            # events lets the learner begin them anew, as the next batch would have.
+            self.learner.predict(self.inputs.prepare(self._window[-1].take(slice(0))))
             self._close_window()
         totals = self.windows.totals()
         flops = self.learner.flops_per_event
