@@ -80,23 +80,28 @@ def test_a_watch_says_what_rivers_detector_says() -> None:
     rng = np.random.default_rng(5)
     numbers = np.concatenate([rng.normal(m, 1, 200) for m in (0, 2)])
     watch, plain = Watch(ADWIN, 30), ADWIN()
+    alarms = 0
     for at, number in enumerate(numbers):
         plain.update(number / numbers[:30].std(ddof=1))
         found = watch.update(number)
         assert found == (plain.drift_detected and at >= 30)
+        alarms += found
+    assert alarms
 
 
 def test_drift_goes_on_from_its_state() -> None:
     """Both watches and the spread, put down and taken up, alarm at the same batches."""
     rng = np.random.default_rng(6)
     numbers = np.concatenate([rng.normal(m, 1, 150) for m in (0, 2, 2)])
-    whole, parts = Drift(), Drift()
+    whole, parts, alarms = Drift(), Drift(), np.zeros(2)
     for at, number in enumerate(numbers):
         if at % 40 == 7:
             state, parts = parts.state(), Drift()
             parts.load(state)
-        assert whole.gap(number) == parts.gap(number)
-        assert whole.loss(abs(number)) == parts.loss(abs(number))
+        found = whole.gap(number), whole.loss(abs(number))
+        assert (parts.gap(number), parts.loss(abs(number))) == found
+        alarms += found
+    assert alarms.all()
 
 
 def test_numbers_that_do_not_vary() -> None:

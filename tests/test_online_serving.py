@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 import time
@@ -13,7 +14,7 @@ from engine_networks import names
 from prunus.engine.loading import load
 from prunus.engine.scorer import RankScorer
 from prunus.errors import OutputError, ServingError
-from prunus.online.serving import Models, follow, rollback
+from prunus.online.serving import Follower, Models, follow, rollback
 from swap_pair import documents, one_of_two
 
 X = documents(20)
@@ -149,6 +150,24 @@ def test_a_follower_keeps_its_model_when_the_next_is_damaged(models, pair, tmp_p
     models.publish(5, pair[0].save)
     assert follower.poll()
     assert follower.error is None
+
+
+def test_a_follower_outlives_a_file_system_that_is_away(models, pair, tmp_path, monkeypatch) -> None:
+    """An error of the system is told, the model stays, and the next look finds what serves by then."""
+    follower = follow(tmp_path, every_s=None)
+
+    def away(self):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Follower, "_look", away)
+        assert not follower.poll()
+    assert "Stale file handle" in str(follower.error)
+    assert not follower.poll()
+    assert follower.error is None
+    models.publish(4, pair[0].save)
+    assert follower.poll()
+    np.testing.assert_array_equal(follower.scorer.score(X), pair[0].score(X))
 
 
 def test_a_follower_needs_a_model(tmp_path) -> None:

@@ -212,12 +212,17 @@ class Follower:
         try:
             mark = self._look()
             if mark == self._mark:
+                self.error = None  # what could not be loaded no longer serves
                 return False
             self.scorer.swap(load(self._link))
         except FileNotFoundError:  # the link moved on and the file behind it went, between two calls
             return False
         except PrunusError as error:
             self.error = error
+            return False
+        except OSError as error:  # a file system that is away for a while; the thread must outlive it
+            msg = f"cannot look at {self._link}: {error.strerror or error}; expected a folder that can be read"
+            self.error = ServingError(msg)
             return False
         self._mark, self.error = mark, None
         return True
