@@ -166,15 +166,16 @@ def test_a_guard_refuses_what_is_worse(tmp_path) -> None:
 
 
 def test_a_model_that_ran_away_does_not_serve(tmp_path) -> None:
-    """NaN in the weights is no model, and the loop goes on."""
-    learner = TinyLearner()
+    """NaN in the weights is no model: that is said once, and the loop goes on."""
+    learner, told = TinyLearner(), []
 
     def spoil(n):
         if n == 1536:
             learner.weight[0] = torch.nan
 
-    summary = make_loop(make_events(3072), tmp_path, learner=learner, on_batch=spoil).run()
+    summary = make_loop(make_events(3072), tmp_path, learner=learner, on_batch=spoil, say=told.append).run()
     assert summary["events"] == 3072
+    assert sum("after 1,536 events the sparse model predicts what is no number" in one for one in told) == 1
     assert not any(line["swapped"] for line in lines(tmp_path, "emissions.jsonl") if line["events"] > 1536)
 
 

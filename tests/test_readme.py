@@ -82,10 +82,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Path
 def test_pages_have_commands() -> None:
     """The README shows each verb that its reader needs first."""
     shown = {
-        tuple(call[:2]) if call[0] in ("rank", "recommend") else (call[0],) for call in commands(ROOT / "README.md")
+        tuple(call[:2]) if call[0] in ("rank", "recommend", "stream") else (call[0],)
+        for call in commands(ROOT / "README.md")
     }
     assert {("rank", "teach"), ("rank", "compress"), ("score",), ("evaluate",), ("bench",), ("inspect",)} <= shown
-    assert {("recommend", "compress"), ("recommend", "evaluate")} <= shown
+    assert {("recommend", "compress"), ("recommend", "evaluate"), ("stream", "run"), ("stream", "rollback")} <= shown
 
 
 @pytest.mark.long

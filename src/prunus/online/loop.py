@@ -131,6 +131,7 @@ class Loop:
         self._window: list[Events] = []
         self._masks: list[NDArray[np.bool_]] = []
         self._why = ""
+        self._ran_away = False
         self._last_pattern = settings.warm_up
         self._n_patterns = 0
         self._alarms = {"loss": 0, "gap": 0}
@@ -177,6 +178,7 @@ class Loop:
         batch = self.inputs.prepare(events)
         said = self.learner.predict(batch)
         logits = self._logits(said, events)
+        self._tell_of_no_numbers(said)
         self.windows.add(events.label, logits)
         grown = self._watch(events.label, logits)
         self.learner.learn(batch)
@@ -193,6 +195,16 @@ class Loop:
             self._last_pattern = seen
             self._n_patterns += 1
         self.inputs.observe(events, seen)
+
+    def _tell_of_no_numbers(self, said: Predictions) -> None:
+        """Say it once where the sparse model has run away: what serves goes on, but nothing new will come."""
+        if self._ran_away or torch.isfinite(said.sparse).all():
+            return
+        self._ran_away = True
+        self._say(
+            f"after {self.windows.events:,} events the sparse model predicts what is no number, and will not recover; the one"
+            " that serves goes on. Expected finite log-odds: begin in another folder, from a later event or with another --seed"
+        )
 
     def _logits(self, said: Predictions, events: Events) -> dict[str, NDArray[np.float32] | None]:
         """Log-odds of the three models, as the labels were sampled."""
