@@ -82,17 +82,20 @@ def error(change: Tensor, second_moment: Tensor) -> Tensor:
     return ((change @ second_moment) * change).sum(dim=1)
 
 
-def least_squares(weight: Tensor, kept: Tensor, second_moment: Tensor) -> tuple[Tensor, Tensor]:
+def least_squares(
+    weight: Tensor, kept: Tensor, second_moment: Tensor, *, priced: bool = True
+) -> tuple[Tensor, Tensor]:
     """Fit each row anew on its support, and price every weight that is left.
 
     Args:
         weight: float64 [n_outputs, n], rows to approximate.
         kept: bool [n_outputs, n]; a row may keep nothing.
         second_moment: float64 [n, n], H, positive definite.
+        priced: whether prices are wanted: they take an inverse of each row's block.
 
     Returns:
         Weights float64 [n_outputs, n], zero off the support, with the smallest error that the support allows; and what it
-        costs to remove each weight alone next, v_j^2 / [H_SS^-1]_jj, zero off the support.
+        costs to remove each weight alone next, v_j^2 / [H_SS^-1]_jj, zero off the support (and where they are not wanted).
     """
     if bool(kept.all()):
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(second_moment))
@@ -110,8 +113,12 @@ def least_squares(weight: Tensor, kept: Tensor, second_moment: Tensor) -> tuple[
         block = second_moment[order[:, :, None], order[:, None, :]]
         block = torch.where(real[:, :, None] & real[:, None, :], block, torch.eye(size, dtype=block.dtype))
         factor = torch.linalg.cholesky(block)
-        half = torch.linalg.solve_triangular(factor, torch.eye(size, dtype=block.dtype).expand_as(block), upper=False)
         wanted = torch.where(real, target[rows].gather(1, order), 0.0)
+        if not priced:
+            solution = torch.cholesky_solve(wanted[:, :, None], factor)[:, :, 0]
+            fitted[rows] = fitted[rows].scatter(1, order, torch.where(real, solution, 0.0))
+            continue
+        half = torch.linalg.solve_triangular(factor, torch.eye(size, dtype=block.dtype).expand_as(block), upper=False)
         solution = (half.mT @ (half @ wanted[:, :, None]))[:, :, 0]
         cost = solution.square() / half.square().sum(dim=1)
         fitted[rows] = fitted[rows].scatter(1, order, torch.where(real, solution, 0.0))
@@ -119,8 +126,8 @@ def least_squares(weight: Tensor, kept: Tensor, second_moment: Tensor) -> tuple[
     return fitted, price
 
 
-def _alike(sizes: Tensor, most: int = 2**24) -> list[Tensor]:
-    """Group rows of about equal support, so that little is padded and no group needs more than ``most`` numbers."""
+def _alike(sizes: Tensor, most: int = 2**20) -> list[Tensor]:
+    """Group rows of about equal support, so that little is padded and no group has more than ``most`` numbers: they stay in cache."""
     groups: list[list[int]] = []
     for row in torch.argsort(sizes, descending=True, stable=True).tolist():
         size = int(sizes[row])
@@ -191,7 +198,7 @@ def _fit(row: Tensor, kept: Tensor, second_moment: Tensor, grain: int) -> Emitte
     ranks = by_size.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     blocks = _folded(kept[:, :-1].double(), grain) > 0
     largest = _unfolded(ranks < blocks.sum(dim=1, keepdim=True), grain, row)
-    fits = [least_squares(row, support, second_moment)[0] for support in (kept, largest)]
+    fits = [least_squares(row, support, second_moment, priced=False)[0] for support in (kept, largest)]
     ours, theirs = (error(fit - row, second_moment) for fit in fits)
     better = (ours <= theirs)[:, None]
     fitted, support = torch.where(better, fits[0], fits[1]), torch.where(better, kept, largest)
