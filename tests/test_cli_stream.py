@@ -205,6 +205,17 @@ def test_json_lines_are_the_same_stream(drifting, uninterrupted, tmp_path) -> No
     assert "expected it alone" in run("stream", "run", file, "-", *words, "-o", tmp_path / "two").refused()
 
 
+def test_a_glob_takes_no_column_that_has_another_role(tmp_path) -> None:
+    """Columns of label, time and key are no features by a glob, whatever their names; a name says that one is meant."""
+    from prunus.cli.stream_source import features_of
+
+    names = ("label", "ms", "request id", "x", "y")
+    pq.write_table(pa.table({name: [1, 2] for name in names}), tmp_path / "events.parquet")
+    roles = ("label>0", "ms", "request id")
+    assert features_of((), ("*",), [str(tmp_path)], roles) == ((), ("x", "y"))
+    assert features_of(("x",), ("*",), [str(tmp_path)], roles) == (("x",), ("y",))
+
+
 @pytest.mark.parametrize("columns", [["--ids", "user"], ["--dense", "x"]])
 def test_ids_or_dense_columns_alone(tmp_path, columns) -> None:
     """Either kind of feature is enough."""

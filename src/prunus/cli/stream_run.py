@@ -156,8 +156,11 @@ def run(
         threads=threads,
     )
     times = options.split_names(time)
-    named = stream_source.features_of(options.split_names(ids), options.split_names(dense), source, [label, *times])
-    schema = EventSchema(*named, label, times, options.split_names(key), where)
+    keys = options.split_names(key)
+    named = stream_source.features_of(
+        options.split_names(ids), options.split_names(dense), source, [label, *times, *keys]
+    )
+    schema = EventSchema(*named, label, times, keys, where)
     rules: dict[str, Any] = {
         "tolerance": tolerance,
         "late": late.value,

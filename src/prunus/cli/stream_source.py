@@ -23,7 +23,7 @@ def features_of(
         ids: names and globs, as typed.
         dense: names and globs, as typed.
         paths: files, globs and folders.
-        others: expressions of the label and of time, whose columns are no features.
+        others: expressions of the label and of time, and columns of the key: none of theirs is a feature by a glob.
 
     Returns:
         Columns of ids, and dense ones.
@@ -47,7 +47,7 @@ def features_of(
         msg = f"got globs of columns, and no Parquet file in {', '.join(paths)} to find them in; expected names of columns"
         raise DataError(msg)
     table = open_table(file)
-    taken = {name for one in others for name in Expression(one, "--label").names}
+    taken = {name for one in others for name in ((one,) if one in table.names else Expression(one, "--label").names)}
     free = [name for name in table.names if name not in taken]
     found = match(ids, free, "--ids", table.name)
     kinds = {field.name: field.type for field in table.schema}

@@ -82,9 +82,7 @@ def error(change: Tensor, second_moment: Tensor) -> Tensor:
     return ((change @ second_moment) * change).sum(dim=1)
 
 
-def least_squares(
-    weight: Tensor, kept: Tensor, second_moment: Tensor, *, priced: bool = True
-) -> tuple[Tensor, Tensor]:
+def least_squares(weight: Tensor, kept: Tensor, second_moment: Tensor, *, priced: bool = True) -> tuple[Tensor, Tensor]:
     """Fit each row anew on its support, and price every weight that is left.
 
     Args:

@@ -26,8 +26,8 @@ WIDER = 2.0
 
 
 def kept(shape: ClickShape, density: float) -> int:
-    """Hidden weights that do this share of the dense net's operations there."""
-    return max(int(density * sum(a * b for a, b in shape.matrices)), 1)
+    """Hidden weights that do this share of the dense net's operations there; one a layer at least, or its output is constant."""
+    return max(int(density * sum(a * b for a, b in shape.matrices)), len(shape.matrices))
 
 
 def sparse(
