@@ -65,6 +65,7 @@ def _round_times(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 class TestCompress:
     """Runs of the whole job."""
 

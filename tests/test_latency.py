@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from functools import partial
 from typing import TYPE_CHECKING
@@ -278,7 +277,8 @@ def test_a_calibration_orders_networks_by_their_time() -> None:
         us, anchor = time_against_anchor(partial(score, X), seconds=0.02)
         measured.append(us / anchor / batch)
         predicted.append(model.predict(network, batch).us_per_doc)
-        calls = [model.predict(network, n).us_per_doc * n for n in (1, 16, 64, 128, 1000)]
-        assert calls[0] > 0
-        assert all(a <= b * 1.1 for a, b in itertools.pairwise(calls))
+        calls = {n: model.predict(network, n).us_per_doc * n for n in (1, 16, 64, 128, 1000)}
+        assert calls[1] > 0
+        # Eight times the documents at least: prices that were measured beside other work bend by a tenth or two.
+        assert all(calls[few] <= calls[many] for few, many in ((1, 64), (16, 128), (64, 1000)))
     assert spearmanr(predicted, measured).statistic > 0.95

@@ -311,7 +311,7 @@ size_t check_recommender(const Case& one, const prunus::Isa& isa, Found& found) 
 // 64-bit numbers, kept as pairs of 32 bits, the lower first.
 std::vector<uint64_t> wide(const std::vector<int32_t>& pairs) {
     std::vector<uint64_t> numbers(pairs.size() / 2);
-    std::memcpy(numbers.data(), pairs.data(), numbers.size() * sizeof(uint64_t));
+    if (!numbers.empty()) std::memcpy(numbers.data(), pairs.data(), numbers.size() * sizeof(uint64_t));
     return numbers;
 }
 
