@@ -199,8 +199,8 @@ def test_a_gap_that_grows_brings_a_new_pattern(tmp_path) -> None:
     assert summary["alarms"]["loss"] >= 1
 
 
-def child(events, out, checkpoint_s, die=None):
-    """Run the loop in a process of its own; ``die`` is called in it first. Returns its number."""
+def child(events, out, checkpoint_s, die=None, pause=0.0):
+    """Run the loop in a process of its own, a pause after each batch; ``die`` is called in it first. Returns its number."""
     pid = os.fork()
     if pid:
         return pid
@@ -209,7 +209,7 @@ def child(events, out, checkpoint_s, die=None):
         if die is not None:
             die()
         torch.manual_seed(3)
-        make_loop(events, out, checkpoint_s=checkpoint_s, on_batch=lambda _: time.sleep(0.002)).run()
+        make_loop(events, out, checkpoint_s=checkpoint_s, on_batch=lambda _: time.sleep(pause)).run()
         code = 0
     finally:
         os._exit(code)
@@ -221,7 +221,8 @@ def test_kills_at_any_moment_leave_no_trace(events, uninterrupted, tmp_path, che
     rng = random.Random(int(checkpoint_s * 100))
     kills = 0
     while True:
-        pid = child(events, tmp_path, checkpoint_s)
+        # 63 batches take .95 s at least, five lives .75 at most: no run ends before its five kills.
+        pid = child(events, tmp_path, checkpoint_s, pause=0.015)
         if kills < 5:
             time.sleep(rng.uniform(0.02, 0.15))
             os.kill(pid, signal.SIGKILL)
