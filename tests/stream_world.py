@@ -45,6 +45,7 @@ class ListSource:
         self.events = events
         self.at = 0
         self.deaf = False
+        self.aside = []
         self.counts = {"events": 0}
 
     def read(self, n):
@@ -71,6 +72,11 @@ class ListSource:
             msg = "the brokers are away"
             raise DataError(msg)
 
+    def set_aside(self, events, reason, *, kept):
+        """Count events, and keep them."""
+        self.counts[reason] = self.counts.get(reason, 0) + len(events)
+        self.aside += [events] if kept else []
+
     def state(self):
         """Give what was counted."""
         return dict(self.counts)
@@ -91,7 +97,7 @@ class TinyLearner:
         self.table = torch.zeros(N_IDS, CAPACITY + 1)
         self.bias = torch.zeros(1)
         self.mask = torch.ones(N_DENSE, dtype=torch.bool)
-        self.broken = False
+        self.broken = self.refuses = False
 
     def predict(self, batch):
         """Score with all weights, and with those that are kept."""
@@ -103,10 +109,13 @@ class TinyLearner:
     def learn(self, batch):
         """Take a step of gradient descent, with a little noise from torch's own generator."""
         miss = torch.sigmoid(self.predict(batch).dense + batch.offset) - batch.label
+        if self.refuses or not torch.isfinite(miss).all():
+            return False
         self.weight -= 0.1 * (miss @ batch.z) / len(batch) + 1e-4 * torch.randn(N_DENSE)
         self.bias -= 0.1 * miss.mean()
         for field in range(N_IDS):
             self.table[field].index_add_(0, batch.rows[:, field], -0.01 * miss)
+        return True
 
     def repattern(self):
         """Keep the larger half."""

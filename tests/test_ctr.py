@@ -190,6 +190,34 @@ class TestOptimiser:
         for a, b in zip(net.parameters(), other.parameters(), strict=True):
             assert torch.equal(a, b)
 
+    @pytest.mark.parametrize("poison", [float("nan"), float("inf"), 1e25])
+    @pytest.mark.parametrize("before", [0, 2])
+    @pytest.mark.parametrize("rule", ["adam", "adagrad", "soap"])
+    def test_takes_no_step_by_what_is_no_number(self, rule: str, before: int, poison: float) -> None:
+        """A gradient that is no number, or whose square is none, of a weight or a row, changes no bit; the next step is as if without."""
+        shape = SHAPES["bottom"]
+
+        def steps(poisoned: bool) -> tuple[ClickNet, ClickOptimiser]:
+            net = ClickNet(shape, seed=0)
+            optimiser = ClickOptimiser(net, rule=rule)
+            for seed in range(before + 1):
+                z, rows, y = batch(shape, seed=seed)
+                for target in (net.linears[0].weight, net.table) if poisoned and seed == before else ():
+                    optimiser.zero_grad()
+                    functional.binary_cross_entropy_with_logits(net(z, rows), y).backward()
+                    assert target.grad is not None
+                    target.grad = target.grad.clone() * poison
+                    assert not optimiser.step()
+                optimiser.zero_grad()
+                functional.binary_cross_entropy_with_logits(net(z, rows), y).backward()
+                assert optimiser.step()
+            return net, optimiser
+
+        (plain, ours), (other, theirs) = steps(False), steps(True)
+        for a, b in zip(plain.parameters(), other.parameters(), strict=True):
+            assert torch.equal(a, b)
+        torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
+
     def test_betas_are_torchs(self) -> None:
         """So that the row rule and the dense rule are one rule."""
         assert torch.optim.Adam([torch.zeros(1)]).defaults["betas"] == BETAS

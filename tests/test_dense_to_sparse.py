@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import time
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -125,6 +126,15 @@ class TestLearners:
         flipped = [*stream[:-1], Prepared(stream[-1].z, stream[-1].rows, 1 - stream[-1].label, stream[-1].offset)]
         ours, theirs = follow(LEARNERS[kind](), stream), follow(LEARNERS[kind](), flipped)
         assert torch.equal(ours[-1], theirs[-1])
+
+    def test_passes_over_what_is_no_number(self, kind: str) -> None:
+        """A batch whose loss is no number, the first one also, is said not to be learned from; all that is predicted is finite."""
+        learner, stream = LEARNERS[kind](), batches(14)
+        for number, batch in enumerate(stream):
+            label = torch.full_like(batch.label, torch.nan) if number in (0, 7) else batch.label
+            assert learner.predict(batch).sparse.isfinite().all()
+            assert learner.learn(dataclasses.replace(batch, label=label)) is (number not in (0, 7))
+        assert learner.net()(stream[0].z, stream[0].rows).isfinite().all()
 
     def test_goes_on_from_a_state(self, kind: str) -> None:
         """A learner that loaded a state, and one that never stopped, end with the same bits."""

@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from prunus.data.events import Events
+from prunus.errors import NetworkError
 from prunus.online.emissions import WORSE, Emissions, standard_errors
 from prunus.online.lines import Lines
 from prunus.online.prequential import losses
@@ -113,6 +114,33 @@ def test_only_what_is_worse_beyond_chance_is_refused(tmp_path, stream, served, c
     assert (line["standard_errors"] is not None) is known
     if known:
         assert (line["standard_errors"] <= WORSE) is swapped
+
+
+def test_a_model_that_cannot_score_stops_nothing(tmp_path, stream) -> None:
+    """Its log-odds are no numbers, that is told once, and the next candidate, which can be scored, serves."""
+    window, truth, label = stream
+
+    class Failing(Fixed):
+        fails = False
+
+        def score(self, ids, dense):
+            if self.fails:
+                msg = "products of embeddings are beyond float32"
+                raise NetworkError(msg)
+            return super().score(ids, dense)
+
+    said: list[str] = []
+    log = Lines(tmp_path / "emissions.jsonl", said.append)
+    emissions = Emissions(Models(tmp_path / "models"), log, said.append, lambda _: Failing(truth))
+    assert emissions.emit(lambda: Fixed(truth), why="first", seen=0, window=window, learned=None, served=None)
+    Failing.fails = True
+    logits = np.concatenate([emissions.scores(part) for part in window])
+    assert logits.shape == truth.shape
+    assert np.isnan(logits).all()
+    assert said == ["model 1 cannot score events: products of embeddings are beyond float32"]
+    seen = {"why": "every", "seen": N, "window": window, "learned": None, "served": losses(logits, label)}
+    assert not emissions.emit(lambda: Failing(truth), **seen)
+    assert emissions.emit(lambda: Fixed(truth), **seen)
 
 
 def test_a_difference_within_chance_is_no_reason(tmp_path, stream) -> None:

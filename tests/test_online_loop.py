@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -175,8 +176,31 @@ def test_a_model_that_ran_away_does_not_serve(tmp_path) -> None:
 
     summary = make_loop(make_events(3072), tmp_path, learner=learner, on_batch=spoil, say=told.append).run()
     assert summary["events"] == 3072
-    assert sum("after 1,536 events the sparse model predicts what is no number" in one for one in told) == 1
+    assert sum("after 1,600 events the sparse model predicts what is no number" in one for one in told) == 1
     assert not any(line["swapped"] for line in lines(tmp_path, "emissions.jsonl") if line["events"] > 1536)
+
+
+def test_what_cannot_be_learned_from_is_counted_and_set_aside(events, tmp_path) -> None:
+    """Each such batch is counted; of several in a row the first is kept, also where the run was stopped among them."""
+    said: list[str] = []
+    aside = []
+    for stop in (704, 0):
+        learner = TinyLearner()
+
+        def refuse(n, learner=learner, stop=stop):
+            learner.refuses = 640 <= n < 832 or n == 1024
+            if n == stop:
+                signal.raise_signal(signal.SIGINT)
+
+        loop = make_loop(events.take(slice(0, 1920)), tmp_path, learner=learner, on_batch=refuse, say=said.append)
+        refuse(704 if not stop else 0, stop=None)
+        with contextlib.suppress(KeyboardInterrupt):
+            loop.run()
+        aside += [int(one.time[0]) for one in loop.source.aside]
+    assert aside == [640, 1024]
+    counted = [line["counts"].get("not_learned", 0) for line in lines(tmp_path, "windows.jsonl")]
+    assert counted == [0, 0, 128, 192, 256, 256, 256, 256]
+    assert sum("after 704 events a gradient is no number" in one for one in said) == 1
 
 
 def test_a_gap_that_grows_brings_a_new_pattern(tmp_path) -> None:

@@ -134,6 +134,23 @@ class Ordered:
         """Pass on what a checkpoint holds; see :meth:`prunus.data.event_sources.EventSource.commit`."""
         self._source.commit(position)
 
+    def set_aside(self, events: Events, reason: str, *, kept: bool = True) -> None:
+        """Count events that are not learned from, and write them to the file.
+
+        Args:
+            events: as read, ids hashed.
+            reason: under which they are counted.
+            kept: whether they are written.
+        """
+        if not kept:
+            self.rejects.count(reason, len(events))
+            return
+        names = ("time", "ids", "dense", "label", "key")
+        columns = [getattr(events, name).tolist() for name in names]
+        self.rejects.set_aside(
+            [{"reason": reason, "event": dict(zip(names, row, strict=True))} for row in zip(*columns, strict=True)]
+        )
+
     def state(self) -> dict[str, Any]:
         """Give what :meth:`load` needs beside the position: numbers, and arrays by name."""
         return {
@@ -171,7 +188,7 @@ class Ordered:
             self.rejects.count("duplicate", int(len(stays) - stays.sum()))
         late = (events.time < watermark) & stays & ~answers
         if self._late == "set-aside":
-            self._set_aside(events, late)
+            self.set_aside(events.take(late), "late")
             stays &= ~late
         else:
             self.rejects.count("late", int(late.sum()))
@@ -185,13 +202,6 @@ class Ordered:
         if not stays.all():
             events, due, watermark = events.take(stays), due[stays], watermark[stays]
         self._waiting.add(events, due, watermark)
-
-    def _set_aside(self, events: Events, late: NDArray[np.bool_]) -> None:
-        names = ("time", "ids", "dense", "label", "key")
-        columns = [getattr(events, name)[late].tolist() for name in names]
-        self.rejects.set_aside(
-            [{"reason": "late", "event": dict(zip(names, row, strict=True))} for row in zip(*columns, strict=True)]
-        )
 
     def _release(self, *, ended: bool) -> None:
         """Let go whom the watermark has reached, or everybody."""

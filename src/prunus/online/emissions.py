@@ -69,6 +69,7 @@ class Emissions:
         self.n_emitted = 0
         self.n_swapped = 0
         self._scorer: Scorer | None = None
+        self._cannot: int | None = None  # the model of which that was told
         # Of the checkpoint before: a loop that goes on from that one scores with this model again.
         self._needed: int | None = None
 
@@ -79,13 +80,21 @@ class Emissions:
             events: n of them.
 
         Returns:
-            float32 [n], log-odds, offsets left out.
+            float32 [n], log-odds, offsets left out; NaN where the model cannot score them.
         """
         standing = self._models.standing_in(self.serving)
         if standing != self.serving:
             self._say(f"model {self.serving} was rolled back; model {standing} serves")
             self._serve(standing)
-        return None if self._scorer is None else self._scorer.score(events.ids, events.dense)
+        if self._scorer is None:
+            return None
+        try:
+            return self._scorer.score(events.ids, events.dense)
+        except PrunusError as error:  # products of embeddings that no event had before: the loop outlives such a model
+            if self._cannot != self.serving:
+                self._say(f"model {self.serving} cannot score events: {error}")
+            self._cannot = self.serving
+            return np.full(len(events), np.nan, np.float32)
 
     def emit(
         self,

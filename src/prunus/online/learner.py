@@ -81,8 +81,12 @@ class Learner(Protocol):
     def predict(self, batch: Prepared) -> Predictions:
         """Score a batch; labels are not looked at. Only rows of new ids are changed."""
 
-    def learn(self, batch: Prepared) -> None:
-        """Take one step of training on the batch that was scored last."""
+    def learn(self, batch: Prepared) -> bool:
+        """Take one step of training on the batch that was scored last.
+
+        Returns:
+            Whether it was learned from: not where a loss or a gradient is no number, which would leave no weight one.
+        """
 
     def repattern(self) -> None:
         """Choose the sparsity pattern anew now, because the stream changed or the sparse model fell behind."""

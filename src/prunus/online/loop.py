@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 MODELS = ("dense", "sparse", "served")
 """Whose figures are counted: the dense master's, the learner's sparse model's, and those of the model that serves."""
 
+NOT_LEARNED = "not_learned"
+"""Count of the events of batches whose loss or gradient is no number."""
+
 IDLE_S = 0.2
 """Seconds until a source that has nothing now is asked again."""
 
@@ -65,6 +68,9 @@ class Source(Protocol):
 
     def read(self, n: int) -> Events | None:
         """Give the next up to n events; none of them where there are none now, None where the stream has ended."""
+
+    def set_aside(self, events: Events, reason: str, *, kept: bool) -> None:
+        """Count events by a reason, and keep them where those are kept that are no events; or count only."""
 
     def position(self) -> dict[str, Any]:
         """Give the place after the last event that was taken in."""
@@ -131,7 +137,7 @@ class Loop:
         self._window: list[Events] = []
         self._masks: list[NDArray[np.bool_]] = []
         self._why = ""
-        self._ran_away = False
+        self._told = self._stuck = False
         self._last_pattern = settings.warm_up
         self._n_patterns = 0
         self._alarms = {"loss": 0, "gap": 0}
@@ -178,10 +184,14 @@ class Loop:
         batch = self.inputs.prepare(events)
         said = self.learner.predict(batch)
         logits = self._logits(said, events)
-        self._tell_of_no_numbers(said)
         self.windows.add(events.label, logits)
         grown = self._watch(events.label, logits)
-        self.learner.learn(batch)
+        learned = self.learner.learn(batch)
+        if not learned:
+            # Of batches in a row only the first is kept: it may be to blame, those after it find weights that ran away.
+            self.source.set_aside(events, NOT_LEARNED, kept=not self._stuck)
+        self._stuck = not learned
+        self._tell_of_no_numbers(said)
         self._train_flops += self.learner.flops_per_event.train * len(events)
         self._window.append(events)
         if self.windows.full:
@@ -197,13 +207,16 @@ class Loop:
         self.inputs.observe(events, seen)
 
     def _tell_of_no_numbers(self, said: Predictions) -> None:
-        """Say it once where the sparse model has run away: what serves goes on, but nothing new will come."""
-        if self._ran_away or torch.isfinite(said.sparse).all():
+        """Say once that a batch was not learned from; more of them are in the log."""
+        finite = bool(torch.isfinite(said.sparse).all())
+        if self._told or (finite and not self._stuck):
             return
-        self._ran_away = True
+        self._told = True
+        what = "a gradient is no number" if finite else "the sparse model predicts what is no number"
         self._say(
-            f"after {self.windows.events:,} events the sparse model predicts what is no number, and will not recover; the one"
-            " that serves goes on. Expected finite log-odds: begin in another folder, from a later event or with another --seed"
+            f"after {self.windows.events:,} events {what}: such batches are counted as {NOT_LEARNED} and change no weight;"
+            " what serves goes on. Where their count goes on rising, begin in another folder, from a later event or with"
+            " another --seed"
         )
 
     def _logits(self, said: Predictions, events: Events) -> dict[str, NDArray[np.float32] | None]:
@@ -313,6 +326,7 @@ class Loop:
             "window": [events.arrays() for events in self._window],
             "masks": list(self._masks),
             "why": self._why,
+            "stuck": self._stuck,
             "last_pattern": self._last_pattern,
             "n_patterns": self._n_patterns,
             "alarms": dict(self._alarms),
@@ -355,7 +369,7 @@ class Loop:
         self._window = [Events(**arrays) for arrays in state["window"]]
         self._masks = list(state["masks"])
         self._why, self._last_pattern, self._n_patterns = state["why"], state["last_pattern"], state["n_patterns"]
-        self._alarms = dict(state["alarms"])
+        self._alarms, self._stuck = dict(state["alarms"]), state["stuck"]
         self._train_flops, self._seconds = state["train_flops"], state["seconds"]
         self._say(f"going on after {self.windows.events:,} events")
 

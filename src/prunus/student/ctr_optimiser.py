@@ -41,7 +41,7 @@ class _RowUpdate:
     def step(self) -> None:
         if self.table.grad is None:
             return
-        gradient = self.table.grad.coalesce()
+        gradient = self.table.grad
         rows, g = gradient.indices()[0], gradient.values()
         square = self.moments["square"].index_select(0, rows)
         if self.steps is None:
@@ -125,10 +125,22 @@ class ClickOptimiser:
         self._dense.zero_grad(set_to_none=True)
         self.net.table.grad = None
 
-    def step(self) -> None:
-        """Take one step."""
+    def step(self) -> bool:
+        """Take one step, unless a gradient is no number, or its square is none: that would stay in moments and bases for ever.
+
+        Returns:
+            Whether it was taken; if not, nothing has changed.
+        """
+        table = self.net.table
+        gradients = [one.grad for one in self._dense.param_groups[0]["params"] if one.grad is not None]
+        if table.grad is not None:
+            table.grad = table.grad.coalesce()
+            gradients.append(table.grad.values())
+        if gradients and not torch.stack(torch._foreach_norm(gradients)).isfinite().all():  # in float32: squares count
+            return False
         self._dense.step()
         self._rows.step()
+        return True
 
     def reset_rows(self, field: int, rows: Tensor) -> None:
         """Forget the moments of rows that were given to new ids; see :meth:`ClickNet.reset_rows`.

@@ -58,7 +58,7 @@ class Soap(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Take one step by the gradients that stand in the parameters.
+        """Take one step by the gradients that stand in the parameters, all finite.
 
         Args:
             closure: not supported, the loss is never evaluated again; there because torch's optimisers have it.

@@ -80,7 +80,7 @@ class Cotrained:
         self._trainee.forget(batch)
         return Predictions(self._trainee.score(batch), self._trainee.score(batch, self._masks))
 
-    def learn(self, batch: Prepared) -> None:
+    def learn(self, batch: Prepared) -> bool:
         """Take one step by the sum of both losses."""
         if self._steps % self._settings.every == 0:
             self.repattern()
@@ -89,8 +89,9 @@ class Cotrained:
         dense = log_loss(net.predict(batch.z, embeddings), batch)
         sparse = log_loss(net.predict(batch.z, embeddings, masked(net, self._masks)), batch)
         (settings.dense_weight * dense + settings.sparse_weight * sparse).backward()
-        self._trainee.step()
+        learned = self._trainee.step()
         self._steps += 1
+        return learned
 
     def repattern(self) -> None:
         """Keep the largest weights of all layers, as many as the schedule allows now."""

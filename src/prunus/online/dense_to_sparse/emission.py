@@ -83,7 +83,7 @@ class Emitting:
         self._master.forget(batch)
         return Predictions(self._master.score(batch), self._sparse.predict(batch).sparse)
 
-    def learn(self, batch: Prepared) -> None:
+    def learn(self, batch: Prepared) -> bool:
         """Let both learn, and emit when it is time."""
         sampled = self._steps % self._settings.sample == 0 and self._settings.cut != "magnitude"
         inputs: list[torch.Tensor] = []
@@ -92,14 +92,16 @@ class Emitting:
         for x in inputs:
             if x.requires_grad:
                 x.retain_grad()
-        log_loss(logits, batch).backward()
-        if sampled:
+        loss = log_loss(logits, batch)
+        loss.backward()
+        if sampled and torch.isfinite(loss):
             self._observe(batch, inputs, logits.detach())
-        self._master.step()
-        self._sparse.learn(batch)
+        learned = self._master.step()
+        learned &= self._sparse.learn(batch)
         self._steps += 1
         if self._steps % self._settings.every == 0:
             self.repattern()
+        return learned
 
     @torch.no_grad()
     def _observe(self, batch: Prepared, inputs: list[torch.Tensor], logits: torch.Tensor) -> None:

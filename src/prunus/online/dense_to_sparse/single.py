@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -101,15 +102,18 @@ class Single:
         self._trainee.forget(batch)
         return Predictions(None, self._trainee.score(batch, self._masks))
 
-    def learn(self, batch: Prepared) -> None:
-        """Learn from the batch, then from the past."""
+    def learn(self, batch: Prepared) -> bool:
+        """Learn from the batch, then from the past; not at all from a batch that cannot be learned from."""
         self._batch = len(batch)
         loss = self._step(batch)
+        if loss is None:
+            return False
         self._new += (1.0 - RATIO_MEMORY) * (loss - self._new) if self._new else loss
         if self._again.times:
             self._replay.add(batch)
             for _ in range(self._again.times):
                 self._learn_again(len(batch))
+        return True
 
     def _learn_again(self, n: int) -> None:
         """Learn from past events, or where that is not worth it now only look, every few times, whether it is again."""
@@ -121,26 +125,30 @@ class Single:
         if worth or self._looks % LOOK == 0:
             batch = self._replay.draw(n)
             past = self._step(batch) if worth else self._look(batch)
-            self._ratio += (1.0 - RATIO_MEMORY) * (past / self._new - self._ratio)
+            if past is not None:
+                self._ratio += (1.0 - RATIO_MEMORY) * (past / self._new - self._ratio)
 
     @torch.no_grad()
-    def _look(self, batch: Prepared) -> float:
+    def _look(self, batch: Prepared) -> float | None:
         net = self._trainee.net
         masked = [weight * mask for weight, mask in zip(net.hidden, self._masks, strict=True)]
-        return float(log_loss(net(batch.z, batch.rows, masked), batch))
+        loss = float(log_loss(net(batch.z, batch.rows, masked), batch))
+        return loss if math.isfinite(loss) else None
 
-    def _step(self, batch: Prepared) -> float:
-        """Take one step; give the loss before it."""
+    def _step(self, batch: Prepared) -> float | None:
+        """Take one step; give the loss before it, None where the step could not be taken."""
         if self._steps % self._rule.every == 0:
             self.repattern()
         net = self._trainee.net
         leaves = [(w.detach() * mask).requires_grad_() for w, mask in zip(net.hidden, self._masks, strict=True)]
         loss = log_loss(net.predict(batch.z, net.embed(batch.rows), leaves), batch)
         loss.backward()
-        self._gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
-        for weight, mask, gradient in zip(net.hidden, self._masks, self._gradients, strict=True):
+        gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
+        for weight, mask, gradient in zip(net.hidden, self._masks, gradients, strict=True):
             weight.grad = self._rule.gradient(weight.detach(), mask, gradient)
-        self._trainee.step()
+        if not self._trainee.step():
+            return None
+        self._gradients = gradients
         if self._rule.forgets:
             with torch.no_grad():
                 for weight, mask in zip(net.hidden, self._masks, strict=True):
@@ -227,9 +235,9 @@ class Beside:
         master, sparse = self._both(self._master.predict, self._sparse.predict, batch)
         return Predictions(master.sparse, sparse.sparse)
 
-    def learn(self, batch: Prepared) -> None:
-        """Let both learn."""
-        self._both(self._master.learn, self._sparse.learn, batch)
+    def learn(self, batch: Prepared) -> bool:
+        """Let both learn; say whether both have."""
+        return all(self._both(self._master.learn, self._sparse.learn, batch))
 
     def _both(self, master: Callable[[Prepared], T], sparse: Callable[[Prepared], T], batch: Prepared) -> tuple[T, T]:
         """Call both; where one fails, not before the other has ended."""

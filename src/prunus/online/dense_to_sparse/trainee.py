@@ -87,13 +87,16 @@ class Trainee:
         return self.averaged.forward(batch.z, batch.rows, weights)
 
     @torch.no_grad()
-    def step(self) -> None:
-        """Take one step by the gradients that stand in the net."""
-        self.optimiser.step()
+    def step(self) -> bool:
+        """Take one step by the gradients that stand in the net; none, and say so, where one of them is no number."""
+        taken = self.optimiser.step()
         self.optimiser.zero_grad()
+        if not taken:
+            return False
         keep = min(self.rates.average, self._steps / (self._steps + 10.0))
         torch._foreach_lerp_(_dense(self.averaged), _dense(self.net), 1.0 - keep)
         self._steps += 1
+        return True
 
     @torch.no_grad()
     def become(self, net: ClickNet, dense: Sequence[Tensor]) -> None:
