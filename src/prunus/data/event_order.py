@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from prunus.data.event_sources import EventSource
 
 Late = Literal["use", "set-aside"]

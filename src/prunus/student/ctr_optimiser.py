@@ -136,7 +136,8 @@ class ClickOptimiser:
         if table.grad is not None:
             table.grad = table.grad.coalesce()
             gradients.append(table.grad.values())
-        if gradients and not torch.stack(torch._foreach_norm(gradients)).isfinite().all():  # in float32: squares count
+        # Norms in float32, so that squares count.
+        if gradients and not torch.stack([one.norm() for one in gradients]).isfinite().all():
             return False
         self._dense.step()
         self._rows.step()
