@@ -12,7 +12,7 @@ from prunus.data.event_lines import JsonLinesSource
 from prunus.data.event_opening import open_events
 from prunus.data.event_order import Ordered
 from prunus.data.event_rejects import Rejects
-from prunus.errors import DataError, EventError
+from prunus.errors import DataError, EventError, SilentSourceError
 
 kafka = pytest.importorskip("confluent_kafka")
 
@@ -145,6 +145,29 @@ def test_what_is_refused(topic):
             source.seek({"offsets": offsets})
     with pytest.raises(EventError, match="not a JSON object"):
         read_all(topic.source("small", rejects=None))
+
+
+def test_brokers_that_go_away_are_waited_for_but_not_for_ever(tmp_path):
+    """Who follows is told once, and once that they are back; who does not gets a named error after a while."""
+    said = []
+    topic = Topic()
+    topic.write(messages(rows(3)), "gone")
+    follower = topic.source("gone", follow=True, say=said.append)
+    once = topic.source("gone", patience_s=0.5, say=said.append)
+    del topic.producer
+    # Anew, so that nothing is there that was fetched ahead.
+    follower._assign({0: 0})
+    once._assign({0: 0})
+    while not said:
+        assert len(follower.read(3)) == 0
+    assert len(follower.read(3)) == 0
+    assert said == [f"topic 'gone' at {topic.brokers}: 1/1 brokers are down; waiting until the brokers come back"]
+    with pytest.raises(SilentSourceError, match=r"no word for \d s, and partitions 0 are not at their end"):
+        once.read(3)
+    assert len(said) == 2
+    assert said[1].endswith("come back, 0 s at most")
+    follower._is_back()
+    assert said[2:] == ["topic 'gone': the brokers answer again"]
 
 
 @pytest.mark.long

@@ -193,7 +193,7 @@ def test_what_is_refused_at_once(tmp_path):
     with pytest.raises(ParseError):
         read_all(ParquetSource([path, tmp_path / "half.parquet"], SCHEMA))
     source = ParquetSource(path, SCHEMA)
-    for point in ({"argument": 0, "file": "gone.parquet", "row": 1}, {"argument": 0, "file": str(path), "row": 6}):
+    for point in ({"argument": 0, "file": "gone.parquet", "row": 1}, {"argument": 0, "file": str(path), "row": 6, "before": []}):
         with pytest.raises(DataError, match="expected"):
             source.seek(point)
 
@@ -225,6 +225,32 @@ def test_times_of_every_kind(tmp_path):
         source = ParquetSource(tmp_path / "t.parquet", schema, rejects=Rejects("set-aside"))
         assert read_all(source).time.tolist() == expected, name
         assert source.rejects.counts == {"bad_time": 2}, name
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_file_that_came_too_late_while_nobody_looked(tmp_path, follow):
+    """A name that does not rise is told once after a resume, whether followed or not; files known before are not told."""
+    records = rows(30)
+    for day in (1, 3):
+        write(tmp_path / f"day{day}.parquet", records[10 * day - 10 : 10 * day])
+    make = lambda: ParquetSource(tmp_path, SCHEMA, follow=follow, rejects=Rejects("set-aside", tmp_path / "aside.jsonl"))  # noqa: E731
+    first = make()
+    assert len(first.read(15)) == 15
+    point = json.loads(json.dumps(first.position()))
+    write(tmp_path / "day0.parquet", records[:10])
+    write(tmp_path / "day2.parquet", records[10:20])
+    second = make()
+    second.seek(point)
+    again = json.loads(json.dumps(second.position()))  # of a run that was killed before it read on
+    assert again == point
+    assert len(second.read(100)) == 5
+    assert second.rejects.counts == {"bad_file": 2}
+    told = [json.loads(line) for line in (tmp_path / "aside.jsonl").read_text().splitlines()]
+    assert [one["file"] for one in told] == [str(tmp_path / f"day{day}.parquet") for day in (0, 2)]
+    third = make()
+    third.seek(json.loads(json.dumps(second.position())))
+    assert not third.read(100)
+    assert third.rejects.counts == {}
 
 
 GLOBO_OTHERS = 12

@@ -49,6 +49,10 @@ class EventError(DataError):
     """An event of a stream cannot be used, and that was asked to be an error."""
 
 
+class SilentSourceError(DataError):
+    """A source of events fell silent before its end, for longer than it is waited for."""
+
+
 class SchemaError(DataError):
     """Features differ from those the model was made for (count, names or order)."""
 

@@ -169,7 +169,7 @@ def run(
         "negatives": negatives,
         "bad": bad.value,
     }
-    events = Ordered(open_events(source, schema, follow=follow), **rules, set_aside=out / "set-aside.jsonl")
+    events = Ordered(open_events(source, schema, follow=follow, say=talk.say), **rules, set_aside=out / "set-aside.jsonl")
     with display(quiet=json) as shown, report.kept(out, shown.say) as draw:
 
         def on_window(line: dict[str, Any]) -> None:

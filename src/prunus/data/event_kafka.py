@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 from prunus.data.event_lines import MAX_LINE_BYTES, JsonSource
-from prunus.errors import DataError
+from prunus.errors import DataError, SilentSourceError
 from prunus.extras import need
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from prunus.data.event_intake import Chunk
     from prunus.data.event_rejects import Rejects
@@ -41,10 +42,14 @@ class KafkaSource(JsonSource):
         group: the name under which offsets are committed.
         start: where to begin without a position: with the earliest message kept, or after the latest.
         follow: whether to wait for more messages; else the source ends with the messages that are there.
+        patience_s: seconds without a word from the brokers after which a source that does not follow gives up. One that
+            follows waits for ever.
+        say: is told in a sentence that brokers are waited for, and that they are back.
         options: more settings of librdkafka, such as ``{"security.protocol": "SASL_SSL"}``.
         rejects: what becomes of messages that are no events; None refuses them with an error.
 
     Raises:
+        SilentSourceError: from :meth:`read`, the brokers fell silent.
         DataError: the brokers do not answer, there is no such topic, or ``start`` is unknown.
         MissingExtraError: confluent-kafka is not installed.
     """
@@ -58,6 +63,8 @@ class KafkaSource(JsonSource):
         group: str = "prunus",
         start: Start = "earliest",
         follow: bool = True,
+        patience_s: float = 60.0,
+        say: Callable[[str], None] = lambda _: None,
         options: Mapping[str, str | int] | None = None,
         rejects: Rejects | None = None,
     ) -> None:
@@ -67,6 +74,11 @@ class KafkaSource(JsonSource):
             raise DataError(msg)
         self._kafka = need("confluent_kafka", extra="stream")
         self.topic, self.follow, self._brokers = topic, follow, brokers
+        self._patience_s, self._say, self._told = patience_s, say, False
+        down = self._kafka.KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001 - its public name
+        # Not a method: librdkafka would hold the source, which then is never closed.
+        self._down: list[str] = []
+        heard = self._down.append
         settings = {
             "bootstrap.servers": brokers,
             "group.id": group,
@@ -76,6 +88,7 @@ class KafkaSource(JsonSource):
             "auto.offset.reset": "error",
             # What goes wrong is told by errors; this is a library's talk on stderr.
             "log_level": 2,
+            "error_cb": lambda error: heard(error.str()) if error.code() == down else None,
         }
         self._consumer = self._kafka.Consumer(settings | dict(options or {}))
         weakref.finalize(self, self._consumer.close)
@@ -141,16 +154,46 @@ class KafkaSource(JsonSource):
         return {"offsets": {str(number): offset for number, offset in self._offsets.items()}}
 
     def _next_chunk(self) -> Chunk | None:
+        since = time.monotonic()
         while self.follow or self._open:
             # Polling waits for one message, and what has come with it is there at once.
             first = self._consumer.poll(_WAIT_SECONDS)
             messages = [first, *self._consumer.consume(_MANY, 0)] if first is not None else []
             taken = [message for message in messages if self._is_event(message)]
+            if messages:
+                since = time.monotonic()
             if taken:
+                self._is_back()
                 return self._chunk_of_messages(taken)
+            self._wait(0.0 if self.follow else time.monotonic() - since)
             if self.follow:
                 return self._nothing()
         return None
+
+    def _wait(self, silent_s: float) -> None:
+        """Say once that brokers are waited for, and give up after a while.
+
+        Raises:
+            SilentSourceError: they have been silent for longer than they are waited for.
+        """
+        if not self._told and (self._down or silent_s >= self._patience_s / 10):
+            self._told = True
+            why = self._down[-1] if self._down else f"no word for {silent_s:.0f} s"
+            until = "come back" if self.follow else f"come back, {self._patience_s:.0f} s at most"
+            self._say(f"topic {self.topic!r} at {self._brokers}: {why}; waiting until the brokers {until}")
+        if silent_s >= self._patience_s:
+            msg = (
+                f"topic {self.topic!r} at {self._brokers}: no word for {silent_s:.0f} s, and partitions"
+                f" {', '.join(map(str, sorted(self._open)))} are not at their end; expected brokers that answer: run the"
+                " same command again when they do, it goes on"
+            )
+            raise SilentSourceError(msg)
+
+    def _is_back(self) -> None:
+        self._down.clear()
+        if self._told:
+            self._told = False
+            self._say(f"topic {self.topic!r}: the brokers answer again")
 
     def _chunk_of_messages(self, messages: list[Any]) -> Chunk:
         first = dict(self._offsets)

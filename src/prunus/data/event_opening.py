@@ -12,7 +12,7 @@ from prunus.data.event_sources import ParquetSource
 from prunus.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from prunus.data.event_sources import EventSource
     from prunus.data.events import EventSchema
@@ -23,7 +23,11 @@ _KAFKA = "kafka://HOST:PORT,.../TOPIC?group=NAME&start=earliest"
 
 
 def open_events(
-    sources: Sequence[str | Path] | str | Path, schema: EventSchema, *, follow: bool = False
+    sources: Sequence[str | Path] | str | Path,
+    schema: EventSchema,
+    *,
+    follow: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> EventSource:
     """Open a source by its name.
 
@@ -32,6 +36,7 @@ def open_events(
             standard input, a Kafka topic as ``kafka://HOST:PORT,.../TOPIC``, with ``?group=`` and ``?start=latest``.
         schema: what each column is.
         follow: whether to wait for more.
+        say: is told in a sentence that a source is waited for.
 
     Raises:
         DataError: a source cannot be opened, or a pipe or several files of lines are to be followed or joined.
@@ -46,7 +51,7 @@ def open_events(
         raise DataError(msg)
     (name,) = names
     if kinds[name] == "kafka":
-        return _open_kafka(name, schema, follow=follow)
+        return _open_kafka(name, schema, follow=follow, say=say)
     if name == "-" and follow:
         msg = "a pipe ends when its writer does, and cannot be followed; expected standard input without --follow"
         raise DataError(msg)
@@ -60,11 +65,11 @@ def _kind(name: str) -> str:
     return "lines" if name == "-" or plain.endswith(LINE_SUFFIXES) else "files"
 
 
-def _open_kafka(name: str, schema: EventSchema, *, follow: bool) -> KafkaSource:
+def _open_kafka(name: str, schema: EventSchema, *, follow: bool, say: Callable[[str], None]) -> KafkaSource:
     parts = urlsplit(name)
     options = dict(parse_qsl(parts.query))
     topic = parts.path.removeprefix("/")
     if not parts.netloc or not topic or "/" in topic or set(options) - {"group", "start"}:
         msg = f"got {name!r}; expected {_KAFKA}"
         raise DataError(msg)
-    return KafkaSource(parts.netloc, topic, schema, follow=follow, **options)  # type: ignore[arg-type]  # start is checked
+    return KafkaSource(parts.netloc, topic, schema, follow=follow, say=say, **options)  # type: ignore[arg-type]  # start is checked

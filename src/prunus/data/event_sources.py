@@ -180,7 +180,8 @@ class ParquetSource(ChunkedSource):
     stands for the files ``*.parquet`` in it.
 
     A follower looks for more files whenever it has read all there are. Their names must rise, as dates and numbers of
-    fixed width do: one that appears before a file that was already begun is never read, and told as ``bad_file``. The last
+    fixed width do: one that appears before a file that was already begun is never read, and told as ``bad_file``, also
+    where it came while nobody was looking: a position names the files before its own. The last
     file may still be half written and is tried again; a damaged one before it is told as ``bad_file`` too.
 
     Args:
@@ -210,6 +211,7 @@ class ParquetSource(ChunkedSource):
         self._file: tuple[int, str] | None = None
         self._first_row = 0
         self._batches: Iterator[dict[str, Any]] = iter(())
+        self._late: list[tuple[int, str]] = []
         self._known = set(self._listing())
         if not self._known and not follow:
             msg = f"{', '.join(self.paths) or 'no path'}: no file matches; expected at least one"
@@ -222,7 +224,7 @@ class ParquetSource(ChunkedSource):
         """Stand where a source of the same paths stood; see :meth:`EventSource.seek`."""
         self._forget()
         self._known = set(self._listing())
-        self._batches, self._first_row, self._file = iter(()), int(position["row"]), None
+        self._batches, self._first_row, self._file, self._late = iter(()), int(position["row"]), None, []
         if position["file"] is None:
             return
         self._file = (int(position["argument"]), str(position["file"]))
@@ -231,17 +233,25 @@ class ParquetSource(ChunkedSource):
                 f"{position['file']}: is not there; expected the file in which the stream stopped, under the same name"
             )
             raise DataError(msg)
+        before = {(int(place), str(file)) for place, file in position["before"]}
+        self._late = sorted(file for file in self._known - before if file < self._file)
         table = self._open(self._file[1])
         if table.n_rows < self._first_row:
             msg = f"{table.name}: has {table.n_rows} rows; expected {self._first_row}, which were read before"
             raise DataError(msg)
         self._batches = table.batches(self.schema.columns, self._first_row)
 
+    def position(self) -> dict[str, Any]:
+        """Say where the source stands, and which files came before; see :meth:`EventSource.position`."""
+        before = self._known.difference(self._late)
+        return super().position() | {"before": sorted(list(one) for one in before if self._file and one < self._file)}
+
     def _start(self) -> dict[str, Any]:
         argument, file = self._file or (0, None)
         return {"argument": argument, "file": file, "row": self._first_row}
 
     def _next_chunk(self) -> Chunk | None:
+        self._tell_late()
         while True:
             for columns in self._batches:
                 if len(next(iter(columns.values()))):
@@ -271,9 +281,9 @@ class ParquetSource(ChunkedSource):
         """Open the next file; None where there is none yet."""
         if self.follow:
             listing = set(self._listing())
-            for late in sorted(file for file in listing - self._known if self._file is not None and file < self._file):
-                self.rejects.refuse(BAD_FILE, {"file": late[1]}, {})
+            self._late = sorted(file for file in listing - self._known if self._file is not None and file < self._file)
             self._known |= listing
+            self._tell_late()
         ahead = sorted(file for file in self._known if self._file is None or file > self._file)
         for file in ahead:
             try:
@@ -289,6 +299,12 @@ class ParquetSource(ChunkedSource):
                 self._file = file
                 return table
         return None
+
+    def _tell_late(self) -> None:
+        """Tell of files that came before one that was already begun."""
+        while self._late:
+            self.rejects.refuse(BAD_FILE, {"file": self._late[0][1]}, {})
+            del self._late[0]
 
     def _open(self, file: str) -> Table:
         """Open a file whose columns have the types that the schema needs."""
