@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,6 +48,14 @@ def test_score_writes_log_odds(model: Path) -> None:
     np.testing.assert_allclose(values["scores"], expected, rtol=1e-5)
     run("score", model, *files, "-o", model.parent / "s.parquet", "--threads", "2", "--where", "time>=60")
     np.testing.assert_array_equal(pq.read_table(model.parent / "s.parquet")["score"].to_numpy(), expected[60:])
+
+
+def test_lines_of_json_are_scored_without_labels(model: Path) -> None:
+    """The same events as lines of JSON, in a file or a pipe, have the same scores; clicks need not be known."""
+    rows = pq.read_table(model.parent / "a.parquet").drop_columns(["click"]).to_pylist()
+    (model.parent / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    expected = run("score", model, model.parent / "a.parquet", "--json").json()["scores"]
+    assert run("score", model, model.parent / "a.jsonl", "--json").json()["scores"] == expected
 
 
 def test_events_that_are_none_are_refused(model: Path) -> None:

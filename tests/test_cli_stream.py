@@ -159,6 +159,19 @@ def test_what_is_refused(folder, uninterrupted, more: list[object], said: str) -
     assert said in run(*call(folder, uninterrupted[0], *more)).refused()
 
 
+def test_a_batch_that_learners_cannot_keep_is_refused(folder, tmp_path) -> None:
+    """Up to what the default learner keeps of the past; one more is refused before anything is read."""
+    from prunus.online.dense_to_sparse.single import Again
+    from prunus.online.settings import LARGEST_BATCH, StreamSettings
+
+    assert StreamSettings(batch=LARGEST_BATCH).batch <= Again().memory
+    done = run(*call(folder, tmp_path, "--batch", LARGEST_BATCH + 1))
+    assert done.code == 2
+    assert f"{LARGEST_BATCH}" in done.err
+    assert "--batch" in done.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_rows_that_are_no_events(tmp_path) -> None:
     """They are set aside in a file and counted in the log; with --bad refuse they end the run."""
     rng = np.random.default_rng(0)
@@ -214,6 +227,7 @@ def test_a_glob_takes_no_column_that_has_another_role(tmp_path) -> None:
     roles = ("label>0", "ms", "request id")
     assert features_of((), ("*",), [str(tmp_path)], roles) == ((), ("x", "y"))
     assert features_of(("x",), ("*",), [str(tmp_path)], roles) == (("x",), ("y",))
+    assert features_of(("*",), ("x",), [str(tmp_path)], roles) == (("y",), ("x",))
 
 
 @pytest.mark.parametrize("columns", [["--ids", "user"], ["--dense", "x"]])

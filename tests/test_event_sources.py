@@ -193,7 +193,10 @@ def test_what_is_refused_at_once(tmp_path):
     with pytest.raises(ParseError):
         read_all(ParquetSource([path, tmp_path / "half.parquet"], SCHEMA))
     source = ParquetSource(path, SCHEMA)
-    for point in ({"argument": 0, "file": "gone.parquet", "row": 1}, {"argument": 0, "file": str(path), "row": 6, "before": []}):
+    for point in (
+        {"argument": 0, "file": "gone.parquet", "row": 1},
+        {"argument": 0, "file": str(path), "row": 6, "before": []},
+    ):
         with pytest.raises(DataError, match="expected"):
             source.seek(point)
 
@@ -233,7 +236,9 @@ def test_a_file_that_came_too_late_while_nobody_looked(tmp_path, follow):
     records = rows(30)
     for day in (1, 3):
         write(tmp_path / f"day{day}.parquet", records[10 * day - 10 : 10 * day])
-    make = lambda: ParquetSource(tmp_path, SCHEMA, follow=follow, rejects=Rejects("set-aside", tmp_path / "aside.jsonl"))  # noqa: E731
+    make = lambda: ParquetSource(
+        tmp_path, SCHEMA, follow=follow, rejects=Rejects("set-aside", tmp_path / "aside.jsonl")
+    )  # noqa: E731
     first = make()
     assert len(first.read(15)) == 15
     point = json.loads(json.dumps(first.position()))

@@ -315,6 +315,23 @@ def test_a_run_that_ended_goes_on_when_there_is_more(events, uninterrupted, tmp_
     assert json.loads((tmp_path / "result.json").read_text())["events"] == N
 
 
+def test_a_model_of_the_end_does_not_serve_on_where_the_run_finds_it_worse(events, tmp_path) -> None:
+    """Where the source grew after a short last window, and that window's model is refused in its new form, none of it serves."""
+    torch.manual_seed(3)
+    make_loop(events.take(slice(0, 1900)), tmp_path).run()
+    models = Models(tmp_path / "models")
+    last = models.current
+    learner = TinyLearner()
+    loop = make_loop(
+        events.take(slice(0, 2048)), tmp_path, learner=learner, on_batch=lambda _: setattr(learner, "broken", True)
+    )
+    loop.run()
+    line = lines(tmp_path, "emissions.jsonl")[-1]
+    assert (line["number"], line["events"], line["swapped"]) == (last, 2048, False)
+    assert models.current == loop.emissions.serving < last
+    assert not models.path(last).exists()
+
+
 def test_a_stop_is_a_checkpoint(events, uninterrupted, tmp_path) -> None:
     """SIGINT and SIGTERM end the loop after a batch, with its checkpoint written; then it goes on."""
     for number, at in ((signal.SIGINT, 640), (signal.SIGTERM, 1472)):

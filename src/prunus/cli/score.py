@@ -34,7 +34,7 @@ def score(
         list[str],
         typer.Argument(
             metavar="DATA...",
-            help="Files, or globs in quotes. Of a ranker: LETOR/SVMlight text (also .gz), Parquet or CSV; of a recommender: histories, as 'recommend compress' reads them; of a click model: events, Parquet or CSV with the columns of its stream.",
+            help="Files, or globs in quotes. Of a ranker: LETOR/SVMlight text (also .gz), Parquet or CSV; of a recommender: histories, as 'recommend compress' reads them; of a click model: events with the columns of its stream, Parquet, CSV or one file of JSON lines (- for stdin).",
             show_default=False,
         ),
     ],

@@ -19,7 +19,8 @@ def score_events(scorer: EventScorer, data: list[str], *, where: str | None, thr
 
     Args:
         scorer: the loaded model.
-        data: Parquet or CSV files with the columns that the model was trained with.
+        data: what :func:`prunus.data.event_opening.open_events` reads, with the columns that the model was trained with.
+            Labels are not needed where the column may be missing: in lines of JSON, or null.
         where: rows to keep, beside what the model's own schema says; None for all.
         threads: to score with.
 
@@ -31,10 +32,11 @@ def score_events(scorer: EventScorer, data: list[str], *, where: str | None, thr
     """
     from dataclasses import replace
 
-    from prunus.data.event_sources import ParquetSource
+    from prunus.data.event_opening import open_events
 
     schema = scorer.schema if where is None else replace(scorer.schema, where=where)
-    source = ParquetSource(data, schema)
+    source = open_events(data, schema)
+    source.labels_later = True
     scores = [np.empty(0, np.float32)]
     while (events := source.read(_EVENTS)) is not None:
         scores.append(scorer.score(events.ids, events.dense, n_threads=threads))

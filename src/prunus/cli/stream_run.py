@@ -92,7 +92,9 @@ def run(
     top: Annotated[str, typer.Option(metavar="WIDTHS", help="Hidden layers of the dense model.")] = "512,256,128",
     bottom: Annotated[str, typer.Option(metavar="WIDTHS", help="Its layers under the dense features.")] = "",
     dim: Annotated[int, typer.Option(min=1, help="Width of an embedding.")] = 16,
-    batch: Annotated[int, typer.Option(min=1, help="Events that are predicted, then learned from, at once.")] = 512,
+    batch: Annotated[
+        int, typer.Option(min=1, max=204_800, help="Events that are predicted, then learned from, at once.")
+    ] = 512,
     window: Annotated[int, typer.Option(min=1, help="Events of a line of the log.")] = 20_480,
     warm_up: Annotated[
         int, typer.Option(min=0, help="Events before the first sparse model; no total counts them.")
@@ -169,7 +171,9 @@ def run(
         "negatives": negatives,
         "bad": bad.value,
     }
-    events = Ordered(open_events(source, schema, follow=follow, say=talk.say), **rules, set_aside=out / "set-aside.jsonl")
+    events = Ordered(
+        open_events(source, schema, follow=follow, say=talk.say), **rules, set_aside=out / "set-aside.jsonl"
+    )
     with display(quiet=json) as shown, report.kept(out, shown.say) as draw:
 
         def on_window(line: dict[str, Any]) -> None:

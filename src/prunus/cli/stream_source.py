@@ -49,7 +49,8 @@ def features_of(
     table = open_table(file)
     taken = {name for one in others for name in ((one,) if one in table.names else Expression(one, "--label").names)}
     free = [name for name in table.names if name not in taken]
-    found = match(ids, free, "--ids", table.name)
+    # Nor is a dense column that is named an id by a glob.
+    found = match(ids, [name for name in free if name not in dense or name in ids], "--ids", table.name)
     kinds = {field.name: field.type for field in table.schema}
     numeric = [name for name in free if pa.types.is_integer(kinds[name]) or pa.types.is_floating(kinds[name])]
     # A column that is named is taken as it is: what is wrong with it is told where events are read.

@@ -134,7 +134,9 @@ class Emissions:
                     line["standard_errors"] = max(standard_errors(one, served) for one in judged)
                     good = line["standard_errors"] <= WORSE
             line["swapped"] = good
-            if good:
+            if not good:
+                self._models.retract(self.n_emitted, self.serving)
+            else:
                 self._models.publish(self.n_emitted, candidate.save)
                 self._serve(self._models.standing_in(self.n_emitted))
         except OutputError as error:

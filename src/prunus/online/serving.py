@@ -95,6 +95,22 @@ class Models:
             if number not in self.withdrawn() and (current is None or number > current):
                 self._point_at(number)
 
+    def retract(self, number: int, serving: int | None) -> None:
+        """Take back a model that is not to serve, where an earlier life of the run had published one of its number.
+
+        Such a life came to other events: its source has grown since it ended, or does not repeat itself.
+
+        Args:
+            number: of the model.
+            serving: number of the model that serves in the loop; None for none, then nothing is done.
+        """
+        if serving is None or not self.path(number).exists():
+            return
+        with self._alone():
+            if self.current == number:
+                self._point_at(serving)
+            self.path(number).unlink(missing_ok=True)
+
     def rollback(self) -> tuple[int, int]:
         """Let the model serve that served before the current one, and withdraw the current one.
 

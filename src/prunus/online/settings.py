@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+LARGEST_BATCH = 204_800
+"""As many events as the default learner keeps to learn from once more; a batch must fit."""
+
 
 class StreamSettings(BaseModel):
     """How a stream is learned from, tested, watched and emitted from. Unknown keys are refused.
@@ -17,7 +20,7 @@ class StreamSettings(BaseModel):
         top: units of the hidden layers over all inputs, of the dense model.
         interactions: whether products of embeddings are inputs, see :class:`prunus.student.ctr.ClickShape`.
         watched: whether a dense master learns beside the sparse model, for the gap between them.
-        batch: events that are predicted, then learned from, at once.
+        batch: events that are predicted, then learned from, at once; at most :data:`LARGEST_BATCH`.
         window: events of a window of the log, in whole batches; a sparse model is emitted at most once a window.
         warm_up: events before the first emission, while models learn the first of it; no total counts them.
         emit_every: windows from one emission to the next.
@@ -42,7 +45,7 @@ class StreamSettings(BaseModel):
     top: tuple[int, ...] = (512, 256, 128)
     interactions: bool = True
     watched: bool = True
-    batch: int = Field(default=512, ge=1)
+    batch: int = Field(default=512, ge=1, le=LARGEST_BATCH)
     # 40 batches: NE of a window is then known to about 1 %, a paired gap to about a tenth of that.
     window: int = Field(default=20_480, ge=1)
     warm_up: int = Field(default=102_400, ge=0)
