@@ -236,9 +236,11 @@ def test_a_file_that_came_too_late_while_nobody_looked(tmp_path, follow):
     records = rows(30)
     for day in (1, 3):
         write(tmp_path / f"day{day}.parquet", records[10 * day - 10 : 10 * day])
-    make = lambda: ParquetSource(
-        tmp_path, SCHEMA, follow=follow, rejects=Rejects("set-aside", tmp_path / "aside.jsonl")
-    )  # noqa: E731
+
+    def make():
+        rejects = Rejects("set-aside", tmp_path / "aside.jsonl")
+        return ParquetSource(tmp_path, SCHEMA, follow=follow, rejects=rejects)
+
     first = make()
     assert len(first.read(15)) == 15
     point = json.loads(json.dumps(first.position()))
