@@ -380,6 +380,6 @@ def load_content(content):
     from prunus.engine import file, recommender_file
     from prunus.engine.header import checked_header
 
-    kind = checked_header(content, "m", file.KINDS)["kind"]
+    kind = checked_header(content, "m")["kind"]
     readers = {"click": click_file, "recommender": recommender_file}
     return readers.get(kind, file).scorer_from_bytes(content, "m")

@@ -614,12 +614,6 @@ def test_the_schema_must_fit(tmp_path):
         save(tmp_path / "m.prunus", network, Schema(("a", "b")), metadata={})
 
 
-def test_unknown_kinds_are_not_written(tmp_path):
-    """Only kinds that load knows are written."""
-    with pytest.raises(ModelFileError, match="ranker"):
-        save(tmp_path / "m.prunus", *known_network(), metadata={}, kind="stream")
-
-
 def test_scores_that_overflow_are_not_written(tmp_path):
     """A network whose scores are infinite on ordinary rows is refused, and nothing is written."""
     network, schema = known_network()

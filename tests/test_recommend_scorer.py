@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import prunus
+from engine_networks import make_network, names
 from prunus import _native
 from prunus.engine import recommender_reference as reference
 from prunus.engine.levels import quantise_rows
@@ -272,14 +273,22 @@ def test_a_file_makes_the_same_lists(tmp_path, name):
 
 
 def test_kinds_are_told_apart(tmp_path):
-    """A recommender is no ranker; who asks for a ranker is told what the file is."""
-    path = tmp_path / "m.prunus"
-    save(path, make_dense(np.random.default_rng(0)))
-    from prunus.engine.file import load, read_header
+    """A recommender is no ranker and no click model, nor the other way round; who asks is told what the file is."""
+    from prunus.engine import click_file, file, recommender_file
 
-    assert read_header(path)["kind"] == "recommender"
-    with pytest.raises(ModelFileError, match="recommender; expected a ranker"):
-        load(path)
+    path, other = tmp_path / "m.prunus", tmp_path / "n.prunus"
+    save(path, make_dense(np.random.default_rng(0)))
+    network = make_network(np.random.default_rng(0), 5, (4,))
+    file.save(other, network, names(network), metadata={})
+    assert file.read_header(path)["kind"] == "recommender"
+    for load, given, message in (
+        (file.load, path, "is a recommender model; expected a ranker model"),
+        (click_file.load, path, "is a recommender model; expected a click model"),
+        (click_file.load, other, "is a ranker model; expected a click model"),
+        (recommender_file.load, other, "is a ranker model; expected a recommender model"),
+    ):
+        with pytest.raises(ModelFileError, match=message):
+            load(given)
 
 
 def test_pickle_and_repr():

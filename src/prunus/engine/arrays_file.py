@@ -1,14 +1,16 @@
-"""What a model file's kinds share: written where it would load, its arrays taken out where its header calls for them."""
+"""What a model file's kinds share: how it is put together and written, read apart, and held to the scores in it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as tensors_from_bytes
+from safetensors.numpy import save as tensors_to_bytes
 
 from prunus.engine.disk import write_atomically
-from prunus.engine.header import outer_header, refuse, require
+from prunus.engine.header import FORMAT_VERSION, KEYS, header_text, outer_header, refuse, require, sign
 from prunus.errors import ModelFileError, NetworkError
 
 if TYPE_CHECKING:
@@ -16,6 +18,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
+
+
+def file_bytes(
+    fields: Mapping[str, object], arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, object]
+) -> bytes:
+    """Put a model file together; equal input gives equal bytes.
+
+    Args:
+        fields: the header's own entries, but for format version and checksum.
+        arrays: by name; they are made C-contiguous.
+        metadata: provenance in plain JSON values, under any keys but the file's own.
+
+    Raises:
+        ModelFileError: the metadata cannot be written, or use a key that belongs to the file.
+    """
+    taken = (KEYS | set(fields)) & set(metadata)
+    if taken:
+        msg = f"metadata may not use the keys {sorted(taken)}: they belong to the file; expected other names"
+        raise ModelFileError(msg)
+    text = header_text({**metadata, **fields, "format_version": FORMAT_VERSION})
+    plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return sign(tensors_to_bytes(plain, {"prunus": text}))
 
 
 def write_loadable(path: str | os.PathLike[str], content: bytes, read: Callable[[bytes, str], object]) -> None:
@@ -61,3 +85,29 @@ def take_tensors(content: bytes, wanted: Mapping[str, str], name: str) -> dict[s
         return dict(tensors_from_bytes(content))
     except (SafetensorError, ValueError, OverflowError, TypeError) as error:
         refuse(name, error)
+
+
+def hold_scores(
+    found: NDArray[np.float32], expected: NDArray[np.float32], tolerance: float, name: str, isa: str
+) -> None:
+    """Hold scores made here against those that a file carries.
+
+    Args:
+        found: float32, any shape, made here.
+        expected: float32 of that shape, from the file; finite.
+        tolerance: they agree within this times max(1, abs(expected)).
+        name: what to call the file in messages.
+        isa: the instruction set that made ``found``.
+
+    Raises:
+        ModelFileError: a score differs.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # NaN found compares as different
+        same = np.abs(found - expected) <= tolerance * np.maximum(1, np.abs(expected))
+    if not same.all():
+        place = tuple(int(index[0]) for index in np.nonzero(~same))
+        msg = (
+            f"{name} does not score here as where it was written (check row {place[0]}: {found[place]}, expected"
+            f" {expected[place]}, instruction set {isa}): make the model again, or report this as a bug"
+        )
+        raise ModelFileError(msg)

@@ -8,16 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors.numpy import save as tensors_to_bytes
 
 from prunus.data.events import EventSchema
 from prunus.engine import click_codec as codec
 from prunus.engine import click_reference as reference
-from prunus.engine.arrays_file import take_tensors, write_loadable
+from prunus.engine.arrays_file import file_bytes, hold_scores, take_tensors, write_loadable
 from prunus.engine.codec import CHECK_ROWS
 from prunus.engine.event_scorer import EventScorer
-from prunus.engine.header import FORMAT_VERSION, KEYS, checked_header, header_text, read_bytes, refuse, require, sign
-from prunus.errors import DataError, ModelFileError, NetworkError
+from prunus.engine.header import KEYS, checked_header, read_bytes, refuse, require
+from prunus.errors import DataError, NetworkError
 
 if TYPE_CHECKING:
     import os
@@ -44,26 +43,15 @@ def to_bytes(model: ClickModel, schema: EventSchema, *, metadata: Mapping[str, o
         NetworkError: the model's scores are not finite.
         ModelFileError: the metadata cannot be written.
     """
-    taken = (KEYS | {KIND}) & set(metadata or {})
-    if taken:
-        msg = f"metadata may not use the keys {sorted(taken)}: they belong to the file; expected other names"
-        raise ModelFileError(msg)
-    header = {
-        **(metadata or {}),
-        "format_version": FORMAT_VERSION,
-        "kind": KIND,
-        "schema": schema.to_json(),
-        KIND: codec.describe(model),
-    }
     dense = codec.check_dense(model)
     with np.errstate(over="ignore", invalid="ignore"):
         scores = reference.score(model, codec.check_ids(model), dense)
     if not np.isfinite(scores).all():
         msg = "the model's scores overflow float32 on ordinary events; expected finite scores: check its weights"
         raise NetworkError(msg)
+    fields = {"kind": KIND, "schema": schema.to_json(), KIND: codec.describe(model)}
     arrays = codec.tensors(model) | {"check.dense": dense, "check.scores": scores}
-    plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    return sign(tensors_to_bytes(plain, {"prunus": header_text(header)}))
+    return file_bytes(fields, arrays, metadata or {})
 
 
 def save(
@@ -107,8 +95,7 @@ def load(path: str | os.PathLike[str]) -> EventScorer:
 
 def scorer_from_bytes(content: bytes, name: str) -> EventScorer:
     """Check the bytes of a model file as :func:`load` does; ``name`` is what to call it in messages."""
-    header = checked_header(content, name, (KIND, "ranker", "recommender"))
-    require(header["kind"] == KIND, name, f"it is a {header['kind']}, not a {KIND} model; prunus.load() takes either")
+    header = checked_header(content, name, KIND)
     schema = _schema(header.get("schema"), name)
     wanted = codec.types(header.get(KIND), header["format_version"], name)
     arrays = take_tensors(content, wanted | {"check.dense": "F32", "check.scores": "F32"}, name)
@@ -124,15 +111,7 @@ def scorer_from_bytes(content: bytes, name: str) -> EventScorer:
         found = scorer.score(codec.check_ids(model), dense)
     except (NetworkError, DataError, MemoryError) as error:
         refuse(name, error)
-    with np.errstate(over="ignore", invalid="ignore"):  # NaN found compares as different
-        same = np.abs(found - expected) <= TOLERANCE * np.maximum(1, np.abs(expected))
-    if not same.all():
-        row = int(np.flatnonzero(~same)[0])
-        msg = (
-            f"{name} does not score here as where it was written (check event {row}: {found[row]}, expected"
-            f" {expected[row]}, instruction set {scorer.isa}): make the model again, or report this as a bug"
-        )
-        raise ModelFileError(msg)
+    hold_scores(found, expected, TOLERANCE, name, scorer.isa)
     return scorer
 
 

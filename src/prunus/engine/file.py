@@ -11,27 +11,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors.numpy import save as tensors_to_bytes
 
 from prunus.data.ranking import Schema
-from prunus.engine.arrays_file import take_tensors, write_loadable
+from prunus.engine.arrays_file import file_bytes, hold_scores, take_tensors, write_loadable
 from prunus.engine.codec import CHECK_ROWS, widen
 from prunus.engine.disk import write_atomically
 from prunus.engine.ensemble_codec import EnsembleCodec
-from prunus.engine.header import (
-    FORMAT_VERSION,
-    KEYS,
-    checked_header,
-    header_text,
-    read_bytes,
-    refuse,
-    require,
-    reserved,
-    sign,
-)
+from prunus.engine.header import checked_header, read_bytes, refuse, require, reserved
 from prunus.engine.network_codec import NetworkCodec
 from prunus.engine.scorer import RankScorer
-from prunus.errors import DataError, ModelFileError, NetworkError, SchemaError
+from prunus.errors import DataError, NetworkError, SchemaError
 
 if TYPE_CHECKING:
     import os
@@ -43,8 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECK_ROWS", "check_rows", "codec_of", "load", "read_header", "save", "to_bytes", "write_atomically"]
 
-KINDS = ("ranker", "recommender", "click")
-"""Kinds of model that a file can hold. This module writes and loads rankers, and reads the header of any."""
+KIND = "ranker"
+"""The header's ``kind``."""
 
 CODECS: tuple[Codec[Any], ...] = (NetworkCodec(), EnsembleCodec())
 """One for each class of model that a ranker can be."""
@@ -55,14 +44,7 @@ def codec_of(model: Model) -> Codec[Any]:
     return next(codec for codec in CODECS if isinstance(model, codec.model))
 
 
-def save(
-    path: str | os.PathLike[str],
-    model: Model,
-    schema: Schema,
-    *,
-    metadata: Mapping[str, object],
-    kind: str = "ranker",
-) -> None:
+def save(path: str | os.PathLike[str], model: Model, schema: Schema, *, metadata: Mapping[str, object]) -> None:
     """Write a model file, whole or not at all: into a temporary file beside it, which then takes its name.
 
     Equal input gives equal bytes. What was written would load here: the file is read back from memory first.
@@ -73,16 +55,14 @@ def save(
         schema: its features' names and missing-value rules, one for each column.
         metadata: provenance in plain JSON values (NumPy numbers and arrays are converted), under any keys but the
             file's own (:data:`~prunus.engine.header.KEYS`).
-        kind: ``"ranker"``, the only kind that is written here.
 
     Raises:
         SchemaError: the schema does not fit the model.
         NetworkError: the model's scores are not finite or not repeatable within the tolerance of its codec.
-        ModelFileError: the metadata cannot be written, or the kind is unknown.
+        ModelFileError: the metadata cannot be written.
         OutputError: the file cannot be written; one that stood there before is untouched.
     """
-    content = to_bytes(model, schema, metadata=metadata, kind=kind)
-    write_loadable(path, content, scorer_from_bytes)
+    write_loadable(path, to_bytes(model, schema, metadata=metadata), scorer_from_bytes)
 
 
 def load(path: str | os.PathLike[str]) -> RankScorer:
@@ -105,32 +85,23 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return a model file's header (format version, kind, schema, layers or trees, metadata, checksum) without a model.
 
     Args:
-        path: a file that :func:`save` wrote.
+        path: a model file of any kind.
 
     Raises:
         ModelFileError: the file is absent, truncated, damaged or foreign.
         ModelVersionError: it was written in a format that this version does not know.
     """
-    return checked_header(read_bytes(path), str(path), KINDS)
+    return checked_header(read_bytes(path), str(path))
 
 
-def to_bytes(model: Model, schema: Schema, *, metadata: Mapping[str, object], kind: str = "ranker") -> bytes:
+def to_bytes(model: Model, schema: Schema, *, metadata: Mapping[str, object]) -> bytes:
     """Return the bytes of a model file; arguments and errors as in :func:`save`."""
-    if kind != "ranker":
-        msg = f"got kind {kind!r}; expected ranker (a recommender is written by prunus.engine.recommender_file)"
-        raise ModelFileError(msg)
     if schema.n_features != model.n_features:
         msg = f"got a schema of {schema.n_features} features for a model of {model.n_features}; expected the same"
         raise SchemaError(msg)
-    taken = KEYS & set(metadata)
-    if taken:
-        msg = f"metadata may not use the keys {sorted(taken)}: they belong to the file; expected other names"
-        raise ModelFileError(msg)
     codec = codec_of(model)
-    header = {
-        **metadata,
-        "format_version": FORMAT_VERSION,
-        "kind": kind,
+    fields = {
+        "kind": KIND,
         "schema": {
             "feature_names": list(schema.feature_names),
             "allow_missing": [bool(x) for x in schema.allow_missing],
@@ -143,9 +114,8 @@ def to_bytes(model: Model, schema: Schema, *, metadata: Mapping[str, object], ki
     if not np.isfinite(scores).all():
         msg = "the model's scores overflow float32 on ordinary rows; expected finite scores: check its weights"
         raise NetworkError(msg)
-    tensors = codec.tensors(model) | {"check.rows": rows, "check.scores": np.asarray(scores, np.float32)}
-    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    return sign(tensors_to_bytes(arrays, {"prunus": header_text(header)}))
+    checks = {"check.rows": rows, "check.scores": np.asarray(scores, np.float32)}
+    return file_bytes(fields, codec.tensors(model) | checks, metadata)
 
 
 def check_rows(model: Model, schema: Schema) -> NDArray[np.float32]:
@@ -155,10 +125,7 @@ def check_rows(model: Model, schema: Schema) -> NDArray[np.float32]:
 
 def scorer_from_bytes(content: bytes, name: str) -> RankScorer:
     """Check the bytes of a model file as :func:`load` does; ``name`` is what to call it in messages."""
-    header = checked_header(content, name, KINDS)
-    if header["kind"] != "ranker":
-        msg = f"{name} is a {header['kind']}; expected a ranker: prunus.load() takes either"
-        raise ModelFileError(msg)
+    header = checked_header(content, name, KIND)
     version = header["format_version"]
     codecs = [codec for codec in CODECS if codec.since <= version and codec.key in header]
     require(len(codecs) == 1, name, f"it describes {len(codecs)} models, not one")
@@ -179,15 +146,7 @@ def scorer_from_bytes(content: bytes, name: str) -> RankScorer:
         found = scorer.score(widen(rows, model))
     except (NetworkError, DataError, MemoryError) as error:
         refuse(name, error)
-    with np.errstate(over="ignore", invalid="ignore"):  # NaN found compares as different
-        same = np.abs(found - expected) <= codec.tolerance * np.maximum(1, np.abs(expected))
-    if not same.all():
-        row = int(np.flatnonzero(~same)[0])
-        msg = (
-            f"{name} does not score here as where it was written (reference row {row}: {found[row]}, expected"
-            f" {expected[row]}, instruction set {scorer.isa}): make the model again, or report this as a bug"
-        )
-        raise ModelFileError(msg)
+    hold_scores(found, expected, codec.tolerance, name, scorer.isa)
     return scorer
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from prunus.errors import ModelFileError, ModelVersionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 FORMAT_VERSION = 2
 """Written into each file."""
@@ -27,6 +27,9 @@ OLDEST_VERSION = 1
 
 MAX_HEADER_BYTES = 1 << 24
 """Longest header read: far above that of the widest network, far below what a foreign file may claim."""
+
+KINDS = ("ranker", "recommender", "click")
+"""Kinds of model that a file can hold."""
 
 KEYS = frozenset({"format_version", "kind", "schema", "layers", "trees", "sha256"})
 """Keys of the header that are not metadata."""
@@ -125,16 +128,16 @@ def outer_header(content: bytes, name: str) -> dict[str, Any]:
     return outer
 
 
-def checked_header(content: bytes, name: str, kinds: Iterable[str]) -> dict[str, Any]:
+def checked_header(content: bytes, name: str, wanted: str | None = None) -> dict[str, Any]:
     """Check length, checksum, version and kind, in this order; return the header.
 
     Args:
         content: all bytes of the file.
         name: what to call the file in messages.
-        kinds: the kinds of model that can be loaded.
+        wanted: the kind of model that it must hold; None for any of :data:`KINDS`.
 
     Raises:
-        ModelFileError: the file is truncated, damaged or foreign, or of an unknown kind.
+        ModelFileError: the file is truncated, damaged or foreign, or of an unknown kind or another.
         ModelVersionError: it was written in a format that this version does not know.
     """
     outer = outer_header(content, name)
@@ -155,12 +158,14 @@ def checked_header(content: bytes, name: str, kinds: Iterable[str]) -> dict[str,
             f" {FORMAT_VERSION}: upgrade prunus (pip install -U prunus)"
         )
         raise ModelVersionError(msg)
-    known = tuple(kinds)
-    if kind not in known:
+    if kind not in KINDS:
         msg = (
-            f"{name} is a model of kind {kind!r:.80}; this build of prunus loads {', '.join(known)}:"
+            f"{name} is a model of kind {kind!r:.80}; this build of prunus loads {', '.join(KINDS)}:"
             " upgrade prunus (pip install -U prunus)"
         )
+        raise ModelFileError(msg)
+    if wanted is not None and kind != wanted:
+        msg = f"{name} is a {kind} model; expected a {wanted} model: prunus.load() takes any kind"
         raise ModelFileError(msg)
     return header
 

@@ -30,7 +30,7 @@ def load(path: str | os.PathLike[str]) -> RankScorer | RecommendScorer | EventSc
         ModelVersionError: it was written in a format that this version does not know.
     """
     content, name = read_bytes(path), str(path)
-    kind = checked_header(content, name, file.KINDS)["kind"]
+    kind = checked_header(content, name)["kind"]
     if kind == recommender_file.KIND:
         return recommender_file.scorer_from_bytes(content, name)
     if kind == click_file.KIND:

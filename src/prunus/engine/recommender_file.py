@@ -9,26 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors.numpy import save as tensors_to_bytes
 
 from prunus.engine import recommender_codec as codec
 from prunus.engine import recommender_reference as reference
-from prunus.engine.arrays_file import take_tensors, write_loadable
-from prunus.engine.header import (
-    FORMAT_VERSION,
-    KEYS,
-    checked_header,
-    header_text,
-    outer_header,
-    read_bytes,
-    refuse,
-    require,
-    sign,
-)
+from prunus.engine.arrays_file import file_bytes, hold_scores, take_tensors, write_loadable
+from prunus.engine.header import KEYS, checked_header, outer_header, read_bytes, refuse, require
 from prunus.engine.item_ids import check_ids
 from prunus.engine.levels import quantise_model
 from prunus.engine.recommend_scorer import RecommendScorer
-from prunus.errors import DataError, ModelFileError, NetworkError, RecommenderError
+from prunus.errors import DataError, NetworkError, RecommenderError
 
 if TYPE_CHECKING:
     import os
@@ -85,16 +74,9 @@ def to_bytes(
         NetworkError: the model's scores are not finite, or cannot be repeated here.
         ModelFileError: the metadata cannot be written.
     """
-    taken = (KEYS | {KEY}) & set(metadata or {})
-    if taken:
-        msg = f"metadata may not use the keys {sorted(taken)}: they belong to the file; expected other names"
-        raise ModelFileError(msg)
     ids = None if item_ids is None else check_ids(item_ids, model.n_items)
-    entry = codec.describe(model, ids)
-    header = {**(metadata or {}), "format_version": FORMAT_VERSION, "kind": KIND, KEY: entry}
-    arrays = codec.tensors(model, ids) | {"check": check_scores(model)}
-    plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    return sign(tensors_to_bytes(plain, {"prunus": header_text(header)}))
+    fields = {"kind": KIND, KEY: codec.describe(model, ids)}
+    return file_bytes(fields, codec.tensors(model, ids) | {"check": check_scores(model)}, metadata or {})
 
 
 def packed_bytes(
@@ -140,7 +122,7 @@ def sizes(content: bytes, name: str) -> Sizes:
     Raises:
         ModelFileError: they are not those of a recommender.
     """
-    header = checked_header(content, name, (KIND,))
+    header = checked_header(content, name, KIND)
     codec.types(header.get(KEY), name)
     place = outer_header(content, name).get("ids", {}).get("data_offsets", [0, 0])
     return Sizes(len(content), int(place[1]) - int(place[0]), header[KEY]["items"])
@@ -171,15 +153,7 @@ def scorer_from_bytes(content: bytes, name: str) -> RecommendScorer:
     except (NetworkError, DataError, MemoryError) as error:
         refuse(name, error)
     found = np.take_along_axis(found, check_items(model.n_items), axis=1)
-    with np.errstate(over="ignore", invalid="ignore"):  # NaN found compares as different
-        same = np.abs(found - expected) <= TOLERANCE * np.maximum(1, np.abs(expected))
-    if not same.all():
-        row, column = (int(place[0]) for place in np.nonzero(~same))
-        msg = (
-            f"{name} does not score here as where it was written (check history {row}: {found[row, column]}, expected"
-            f" {expected[row, column]}, instruction set {scorer.isa}): make the model again, or report this as a bug"
-        )
-        raise ModelFileError(msg)
+    hold_scores(found, expected, TOLERANCE, name, scorer.isa)
     return scorer
 
 
@@ -196,8 +170,7 @@ def from_bytes(content: bytes, name: str) -> tuple[Recommender, tuple[str, ...] 
 def _parse(
     content: bytes, name: str
 ) -> tuple[Recommender, tuple[str, ...] | None, dict[str, Any], NDArray[np.float32]]:
-    header = checked_header(content, name, (KIND, "ranker"))
-    require(header["kind"] == KIND, name, f"it is a {header['kind']}, not a {KIND}; prunus.load() takes either")
+    header = checked_header(content, name, KIND)
     wanted = codec.types(header.get(KEY), name)
     arrays = take_tensors(content, wanted | {"check": "F32"}, name)
     try:
