@@ -13,11 +13,11 @@ from prunus.compiler import compile_layers
 from prunus.data.ranking import RankingData, Schema
 from prunus.data.synthetic import generate_ranking
 from prunus.engine import reference
-from prunus.engine.network import Dense, SlotKind, Sparse
+from prunus.engine.network import Activation, Dense, SlotKind, Sparse
 from prunus.engine.scorer import RankScorer
 from prunus.errors import DataError
 from prunus.student.inputs import learn_inputs
-from prunus.student.mlp import MLP, StagedInputs
+from prunus.student.mlp import MLP, LayerArrays, StagedInputs
 
 
 def pruned(n_inputs: int, widths: tuple[int, ...], density: float, seed: int) -> MLP:
@@ -108,6 +108,23 @@ class TestParity:
         dense = compile_layers(data.n_features, stage, MLP(stage.n_slots, (32, 16), seed=0).layers())
         assert isinstance(sparse.layers[0], Sparse)
         assert all(isinstance(layer, Dense) for layer in dense.layers)
+
+    def test_a_unit_that_reads_nothing_is_a_constant(self) -> None:
+        """It moves into the next bias, however far out its own bias lies: no activation overflows on the way."""
+        data = generate_ranking(6, seed=3)
+        stage, _ = learn_inputs(data)
+        rng = np.random.default_rng(0)
+        for activation, bias, constant in ((Activation.SIGMOID, -1000.0, 0.0), (Activation.RELU6, 7.0, 6.0)):
+            first = rng.normal(size=(3, stage.n_slots)).astype(np.float32)
+            first[1] = 0
+            last = rng.normal(size=(1, 3)).astype(np.float32)
+            layers = [
+                LayerArrays(first, np.array([0.1, bias, 0.2], np.float32), activation),
+                LayerArrays(last, np.zeros(1, np.float32), Activation.IDENTITY),
+            ]
+            network = compile_layers(data.n_features, stage, layers)
+            assert [layer.n_outputs for layer in network.layers] == [2, 1]
+            assert network.layers[1].bias == pytest.approx(last[0, 1] * constant)
 
     def test_pruned_features_are_never_read(self) -> None:
         """A feature whose weights are gone may hold anything, and the narrow scorer gives the same scores."""

@@ -6,22 +6,24 @@ A net that another tool made becomes the same kind of network; it is held agains
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from prunus.data.ranking import Schema
-from prunus.engine.network import Activation, Dense, InputStage, Layer, Network, Sparse
+from prunus.engine.network import Dense, InputStage, Layer, Network, Sparse
+from prunus.engine.reference import activate
 from prunus.engine.scorer import RankScorer
 from prunus.errors import CalibrationError, ForeignModelError, SchemaError
 from prunus.foreign.parity import TOLERANCE, prove_parity
 from prunus.prune.structured import shrink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
+    from prunus.engine.network import Activation
     from prunus.foreign.net import ForeignNet
     from prunus.latency import LatencyModel
 
@@ -44,19 +46,6 @@ class LayerLike(Protocol):
     @property
     def activation(self) -> Activation:
         """Applied to each output."""
-
-
-def activation_function(activation: Activation) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """Return an activation as a function of float64 arrays."""
-
-    def apply(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        if activation is Activation.IDENTITY:
-            return x
-        if activation is Activation.SIGMOID:
-            return np.asarray(1.0 / (1.0 + np.exp(-x)))
-        return np.clip(x, 0.0, 6.0 if activation is Activation.RELU6 else None)
-
-    return apply
 
 
 def choose_kernel(
@@ -92,15 +81,13 @@ def compile_layers(
         inputs: the input stage, one slot for each input of the first layer.
         layers: first to last; the last has one output.
         latency: time model of this CPU; without it a layer runs sparse where fewer than 60 % of its weights are left.
-
         batch: documents in a call that the kernels are chosen for.
 
     Raises:
         NetworkError: the shapes do not fit, or a number is not finite.
     """
-    shrunk = shrink(
-        [x.weight for x in layers], [x.bias for x in layers], [activation_function(x.activation) for x in layers]
-    )
+    activations = [partial(activate, activation=x.activation) for x in layers]
+    shrunk = shrink([x.weight for x in layers], [x.bias for x in layers], activations)
     stack = zip(shrunk.weights, shrunk.biases, layers, strict=True)
     return Network(
         n_features,

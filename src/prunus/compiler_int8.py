@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from prunus.compiler import LayerLike, activation_function, choose_kernel
+from prunus.compiler import LayerLike, choose_kernel
 from prunus.engine.int8 import BLOCK
 from prunus.engine.network import Activation, BlockInt8, DenseInt8, InputStage, Layer, Network
+from prunus.engine.reference import activate
 from prunus.prune.blocks import fold_any, unfold
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def shrink_int8(parts: Sequence[_Part]) -> NDArray[np.int64]:
         for part, after in itertools.pairwise(parts):
             constant = part.constants()
             if constant.any():
-                after.absorb(constant, activation_function(part.like.activation)(part.bias[constant]))
+                after.absorb(constant, activate(part.bias[constant], part.like.activation))
             keep = after.read()
             if not keep.all():
                 part.weight, part.bias, after.weight = part.weight[keep], part.bias[keep], after.weight[:, keep]
