@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
 from prunus.engine.file import to_bytes
 from prunus.engine.int8 import BLOCK
-from prunus.engine.network import Activation, Dense, LayerShape, Network, NetworkShape, SlotKind, count_groups
+from prunus.engine.network import Activation, Dense, LayerShape, Network, NetworkShape
 from prunus.errors import BudgetError
 from prunus.latency import Prices
+from prunus.latency.prices import shape_of
 
 if TYPE_CHECKING:
     from prunus.data.ranking import Schema
@@ -216,9 +217,7 @@ def _shape(inputs: InputStage, n_features: int, widths: tuple[int, ...], kind: K
     sizes = [inputs.n_slots, *widths]
     layers = tuple(LayerShape(a, b, a * b, KERNELS[kind]) for a, b in itertools.pairwise(sizes))
     last = LayerShape(sizes[-1], 1, sizes[-1], "dense")
-    read = np.unique(inputs.feature)
-    n_log = int((inputs.kind == SlotKind.LOG).sum())
-    return NetworkShape(n_features, len(read), count_groups(read), inputs.n_slots, n_log, (*layers, last))
+    return replace(shape_of(inputs, (*layers, last)), n_features=n_features)
 
 
 def cheapest(price: Prices) -> float:

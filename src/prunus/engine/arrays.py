@@ -16,6 +16,9 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 MAX_WIDTH = 1 << 16
 """Largest number of features, slots or units that a network may have."""
 
+MAX_LAYERS = 64
+"""Largest number of layers that a network may have."""
+
 
 def require(condition: object, message: str) -> None:
     """Raise :class:`~prunus.errors.NetworkError` with a message unless a condition holds."""

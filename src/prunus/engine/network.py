@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prunus.engine.arrays import MAX_WIDTH, checked_array, require
+from prunus.engine.arrays import MAX_LAYERS, MAX_WIDTH, checked_array, require
 from prunus.engine.int8 import BlockInt8, DenseInt8
 from prunus.engine.layers import Activation, Dense, LayerShape, Sparse
 
@@ -173,7 +173,7 @@ class Network:
             int(self.inputs.feature.max()) < self.n_features,
             f"a slot reads feature {int(self.inputs.feature.max())} of {self.n_features}",
         )
-        require(1 <= len(self.layers) <= 64, f"{len(self.layers)} layers; expected 1 to 64")
+        require(1 <= len(self.layers) <= MAX_LAYERS, f"{len(self.layers)} layers; expected 1 to {MAX_LAYERS}")
         width = self.inputs.n_slots
         for number, layer in enumerate(self.layers):
             require(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prunus.engine import reference
+from prunus.engine.arrays import MAX_LAYERS
 from prunus.engine.codec import CHECK_ROWS
 from prunus.engine.header import require
 from prunus.engine.network import Activation, BlockInt8, Dense, DenseInt8, InputStage, Network, SlotKind, Sparse
@@ -39,9 +40,6 @@ LARGEST = float(np.finfo(np.float32).max)
 
 DRAWS = 64
 """Candidates for each row that a network with int8 layers is checked with."""
-
-MOST_LAYERS = 64
-"""Longest list of layers in a header; :class:`Network` takes no more."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ class NetworkCodec:
         """Check the list of layers; return the type of each array that it calls for."""
         require(isinstance(entry, list) and entry, name, "its list of layers is empty or missing")
         assert isinstance(entry, list)
-        require(len(entry) <= MOST_LAYERS, name, f"it has {len(entry)} layers, more than {MOST_LAYERS}")
+        require(len(entry) <= MAX_LAYERS, name, f"it has {len(entry)} layers, more than {MAX_LAYERS}")
         found = {f"inputs.{part}": dtype for part, dtype in INPUTS.items()}
         for number, layer in enumerate(entry):
             form = _checked_form(layer, version, name)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from prunus.engine.int8 import BLOCK
 from prunus.engine.network import GROUP, InputStage, LayerShape, NetworkShape, SlotKind, count_groups
 from prunus.latency.key import data_caches
 from prunus.latency.terms import Work, fetch_terms
@@ -36,9 +37,6 @@ kernels have steps, so a smaller one would price the step it happens to stand on
 LEAST_SHARE: Final = 0.01
 """Least price of a weight, as a share of the time of the whole network over its weights: a calibration that was short or
 disturbed may see none at all, and what costs nothing cannot be pruned for its cost."""
-
-BLOCK: Final = 4
-"""Weights of a block of int8."""
 
 
 @dataclass(frozen=True)

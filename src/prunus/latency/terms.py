@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from prunus.engine.int8 import BLOCK
 from prunus.engine.network import BlockInt8, LayerShape, Network, NetworkShape, Sparse
 
 if TYPE_CHECKING:
@@ -42,9 +43,6 @@ LATENCY = 4
 
 PANEL = 12
 """Outputs whose dense weights stand together; the last panel is filled up with zeros."""
-
-BLOCK = 4
-"""Neighbouring inputs that one instruction multiplies in an int8 layer."""
 
 LINE = 64
 """Bytes of a cache line."""
