@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prunus.bench.peers import cache_dir, digest
+from prunus.bench.peers import digest
 from prunus.data.reading import read_ranking
 from prunus.data.select import Columns
 from prunus.data.synthetic import generate_ranking
+from prunus.engine.disk import cache_dir
 from prunus.metrics import PerQuery, ndcg
 from prunus.teacher.lambdamart import train_lambdamart
 from prunus.teacher.trees import TreeTeacher, load_trees

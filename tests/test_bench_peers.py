@@ -208,13 +208,18 @@ def test_peers_are_offered_by_kind_of_model(tmp_path: Path, name: str, content: 
 
 
 def test_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """PRUNUS_CACHE first, then XDG_CACHE_HOME, then ~/.cache."""
-    assert peers.cache_dir() == tmp_path / "cache"
+    """PRUNUS_CACHE first, then XDG_CACHE_HOME, then ~/.cache; rivals and the time model are kept in one folder."""
+    latency = pytest.importorskip("prunus.latency.model", reason="the native extension is not built")
+
+    def folders() -> set[Path]:
+        return {peers.peers_dir().parent, latency.stored_path().parent}
+
+    assert folders() == {tmp_path / "cache"}
     monkeypatch.delenv("PRUNUS_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert peers.cache_dir() == tmp_path / "xdg" / "prunus"
+    assert folders() == {tmp_path / "xdg" / "prunus"}
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert peers.cache_dir() == Path.home() / ".cache" / "prunus"
+    assert folders() == {Path.home() / ".cache" / "prunus"}
 
 
 @pytest.mark.long

@@ -140,7 +140,7 @@ def test_file_holds_every_call(contestant, tmp_path: Path) -> None:
     assert read["raw"]["mine"]["2"] == found.raw["mine"]["2"]
     assert read["machine"]["cpu"]
     assert "raw" not in found.to_json()
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot write"):
         found.save(tmp_path / "no" / "result.json")
 
 

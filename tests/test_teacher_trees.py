@@ -387,7 +387,7 @@ def test_save_refuses_another_librarys_suffix(name, suffix, load, tmp_path):
 
 def test_save_into_no_folder(load, tmp_path):
     """A file that cannot be written is a named error, and nothing is left behind."""
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot write"):
         load("lightgbm")[1].save(tmp_path / "absent" / "model.txt")
     assert list(tmp_path.iterdir()) == []
 

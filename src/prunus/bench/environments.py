@@ -1,7 +1,7 @@
 """Rivals made ready: an environment of its own for each that needs one, and each model as it wants it; all of it cached.
 
 An engine that would fight with the user's packages (lleaves wants an old llvmlite) gets an environment of its own, made
-on demand. What is kept, under the cache folder (``PRUNUS_CACHE``, or ~/.cache/prunus):
+on demand. What is kept, under :func:`~prunus.engine.disk.cache_dir`:
 
     peers/<name>-<hash of the pins>/                an environment
     peers/models/<name>-<hash of model, pins, CPU>/  a compiled model

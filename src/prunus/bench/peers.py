@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
+
+from prunus.engine.disk import cache_dir
 
 
 @dataclass(frozen=True)
@@ -224,12 +225,6 @@ def peers_for(model: Path | str) -> tuple[str, ...]:
     """
     kind = kind_of(model)
     return tuple(name for name, peer in PEERS.items() if kind in peer.reads)
-
-
-def cache_dir() -> Path:
-    """Where prunus keeps what can be made again."""
-    named = os.environ.get("PRUNUS_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prunus"
 
 
 def peers_dir() -> Path:

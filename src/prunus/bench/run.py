@@ -17,10 +17,11 @@ from prunus.bench.adapters import ENGINES
 from prunus.bench.client import Client
 from prunus.bench.environments import ensure, prepared, say
 from prunus.bench.machine import cores, describe
-from prunus.bench.parity import Reference, check, judge_own, sample_rows
+from prunus.bench.parity import Reference, check, judge_own, sample_rows, write_arrays
 from prunus.bench.peers import PEERS, kind_of
 from prunus.bench.quick import BATCHES, enough_rows
-from prunus.errors import OutputError, PeerError, PrunusError
+from prunus.engine.disk import write_atomically
+from prunus.errors import PeerError, PrunusError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -94,15 +95,7 @@ class Comparison:
         Raises:
             OutputError: it cannot be written.
         """
-        path = Path(path)
-        half = path.with_name(f"{path.name}.half")
-        try:
-            half.write_text(json.dumps(self.to_json(raw=True)) + "\n", encoding="utf-8")
-            half.replace(path)
-        except OSError as error:
-            half.unlink(missing_ok=True)
-            msg = f"{path}: cannot be written ({error.strerror}); expected a folder with space that may be written to"
-            raise OutputError(msg) from error
+        write_atomically(path, (json.dumps(self.to_json(raw=True)) + "\n").encode())
 
 
 def against(
@@ -189,8 +182,6 @@ def ready(
             msg = f"{contestant.label}: cannot run {model.name} ({kind_of(model)}); expected a model file of {known}"
             raise PeerError(msg)
         if peer.runs == "network":
-            from prunus.bench.parity import write_arrays
-
             model = write_arrays(model, folder, X if peer.calibrates else None)
         python = None if peer.lives_here else ensure(peer, tell=tell, build=build)
         model = prepared(peer, model, tell=tell, build=build)

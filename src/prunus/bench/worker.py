@@ -7,7 +7,6 @@ lines: one request a line on stdin, one reply a line on stdout; whatever a libra
     {"op": "score", "batch": B, "rows": N, "out": F.npy}  ->  {"ok": true}                  float64 [N] in F.npy
     {"op": "reference", "rows": N, "out": F.npy}          ->  {"ok": true}                  the library's own predict
     {"op": "slice", "batch": B, "seconds": S}             ->  {"ok": true, "ns": [...]}     one entry a call
-    {"op": "exit"}
 
 E is a name of :data:`prunus.bench.adapters.ENGINES`, or ``file.py:Class`` for an engine that prunus does not know. A failure of the engine is
 a reply ``{"ok": false, "error": "..."}``, not the end of the process.
@@ -160,15 +159,13 @@ class Worker:
 
 
 def serve() -> None:
-    """Answer requests until stdin ends or one asks to exit."""
+    """Answer requests until stdin ends."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints must not come between two replies
     worker = Worker()
     for line in sys.stdin:
         request = json.loads(line)
         op = request.pop("op")
-        if op == "exit":
-            return
         try:
             reply = {"ok": True, **getattr(worker, op)(**request)}
         except Exception as error:  # noqa: BLE001 - an engine may raise anything; the driver reports it by name

@@ -53,9 +53,9 @@ def collect() -> dict[str, Any]:
 
     from prunus import __version__
     from prunus.bench.machine import cpu_caches, cpu_model
+    from prunus.engine.disk import cache_dir
     from prunus.engine.scorer import choose_isa
     from prunus.extras import missing
-    from prunus.latency import cache_dir
 
     from prunus import _native  # isort: skip
 
@@ -77,9 +77,9 @@ def collect() -> dict[str, Any]:
 def time_model() -> dict[str, Any]:
     """Say whether a time model of this machine is stored, where, and how exact it is."""
     from prunus.errors import CalibrationError
-    from prunus.latency import LatencyModel, cache_dir, machine_key
+    from prunus.latency import LatencyModel, stored_path
 
-    path = cache_dir() / f"latency-{machine_key()}.json"
+    path = stored_path()
     try:
         return {"stored": True, "path": str(path), "error": LatencyModel.load(path).error}
     except CalibrationError:

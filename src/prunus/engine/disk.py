@@ -1,4 +1,4 @@
-"""Files on disk: written whole or not at all."""
+"""Files on disk: written whole or not at all; and the folder of those that can be made again."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ _ADVICE = {
     errno.ENOENT: "make the folder first",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
+
+
+def cache_dir() -> Path:
+    """Where prunus keeps what it can make again: ``PRUNUS_CACHE``, else ``prunus`` in ``XDG_CACHE_HOME`` or ~/.cache."""
+    named = os.environ.get("PRUNUS_CACHE")
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prunus"
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:

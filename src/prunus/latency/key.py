@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 from functools import cache
 from pathlib import Path
@@ -65,8 +64,3 @@ def machine_key() -> str:
     """Hash of all that a measured time depends on: CPU family, model and features, caches, instruction set, engine build."""
     text = "\n".join([_cpu(), str(data_caches()), choose_isa(), _engine_build(), str(MODEL_VERSION)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def cache_dir() -> Path:
-    """Where measurements are kept: PRUNUS_CACHE, else ~/.cache/prunus."""
-    return Path(os.environ.get("PRUNUS_CACHE") or Path.home() / ".cache" / "prunus")

@@ -14,15 +14,15 @@ rows and stored weights is that of arXiv 2202.10728 as far as it is known; the o
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from prunus.engine.disk import cache_dir, write_atomically
 from prunus.errors import CalibrationError, OutputError
 from prunus.latency.clock import time_against_anchor
-from prunus.latency.key import cache_dir, data_caches, machine_key
+from prunus.latency.key import data_caches, machine_key
 from prunus.latency.prices import Prices, linearised
 from prunus.latency.terms import Terms, Tile, Work, alone_terms, fetch_terms, network_terms, work_of
 
@@ -214,10 +214,8 @@ class LatencyModel:
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            scratch = path.with_suffix(f".{os.getpid()}.part")
-            scratch.write_text(json.dumps(asdict(self), indent=1))
-            scratch.replace(path)
-        except OSError as error:
+            write_atomically(path, json.dumps(asdict(self), indent=1).encode())
+        except OSError as error:  # an OutputError is one too
             msg = f"cannot write the time model {path}: {error}; set PRUNUS_CACHE to a directory that can be written"
             raise OutputError(msg) from error
 

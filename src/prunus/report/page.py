@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
-import os
-import tempfile
 from importlib.resources import files
 from pathlib import Path
 
+from prunus.engine.disk import write_atomically
 from prunus.errors import OutputError
 from prunus.report.markup import Markup, element, joined
 
@@ -44,7 +42,7 @@ def document(title: str, body: Markup) -> str:
 
 
 def save(path: str | Path, content: str) -> Path:
-    """Write a text file whole: beside its place first, then renamed over it.
+    """Write a page, whole or not at all.
 
     Args:
         path: the file; its folder must exist.
@@ -56,32 +54,12 @@ def save(path: str | Path, content: str) -> Path:
     Raises:
         OutputError: it cannot be written; nothing half-written is left behind.
     """
-    target = Path(path)
-    part: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-        part = Path(name)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content.encode("utf-8"))
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.chmod(0o666 & ~_umask())
-        part.replace(target)
-    except OSError as error:
-        msg = f"the report cannot be written to {target}: {error.strerror or error}; expected a folder that exists and has room: free some space or choose another place"
+        write_atomically(path, content.encode())
+    except OutputError as error:
+        msg = f"the report cannot be written: {error}"
         raise OutputError(msg) from error
-    finally:
-        # after the rename it is gone; after an error or an interrupt it must go
-        if part is not None:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-    return target
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    return Path(path)
 
 
 def _asset(name: str) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prunus.data.ranking import Schema
-from prunus.errors import OutputError, SchemaError, TeacherError
+from prunus.engine.disk import write_atomically
+from prunus.errors import SchemaError, TeacherError
 from prunus.teacher.catboost_model import MAGIC, CatBoostForest
 from prunus.teacher.forest import Forest, midpoints_of
 from prunus.teacher.lightgbm_model import LightGBMForest
@@ -261,7 +262,7 @@ class TreeTeacher:
         """
         path = Path(path)
         data = self._forest.to_bytes(path.suffix.lower())
-        _write_whole(path, data)
+        write_atomically(path, data)
         if self.path is None:
             self.path, self.nbytes = path, len(data)
 
@@ -334,18 +335,3 @@ def _open_json(data: bytes, source: str) -> Forest:
     what = "LightGBM's JSON dump, which LightGBM cannot read back" if "tree_info" in model else "JSON of another kind"
     msg = f"{source}: got {what}; expected {EXPECTED}: save the model with booster.save_model(path)"
     raise TeacherError(msg)
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file under another name first, so that a crash or a full disk leaves no half of it."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        msg = f"{path}: cannot be written ({error.strerror}); expected a folder with room: free some, or name another"
-        raise OutputError(msg) from error
