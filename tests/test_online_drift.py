@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -108,3 +111,11 @@ def test_numbers_that_do_not_vary() -> None:
     """A constant has no spread, and no change."""
     drift = Drift()
     assert not any(drift.gap(0.0) or drift.loss(0.3) for _ in range(300))
+
+
+def test_only_the_detectors_of_river_are_imported() -> None:
+    """Not what River's package brings along for its data sets: that takes longer than the rest of a start."""
+    code = "import sys; from prunus.online.drift import Drift; Drift().loss(1.0); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"river.stats", "prunus.online.drift"} <= set(done.stdout.split())
+    assert not {"sqlalchemy", "pandas", "sklearn", "river.datasets"} & set(done.stdout.split())

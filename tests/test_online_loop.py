@@ -18,8 +18,8 @@ pytest.importorskip("river", reason="river is not installed (extra 'stream')")
 pytest.importorskip("pydantic", reason="pydantic is not installed (extra 'train')")
 
 from prunus.engine import disk  # noqa: E402
+from prunus.metrics import entropy, log_losses  # noqa: E402
 from prunus.online.checkpoint import Checkpoints  # noqa: E402
-from prunus.online.prequential import entropy, losses  # noqa: E402
 from prunus.online.serving import Models, rollback  # noqa: E402
 from stream_world import (  # noqa: E402
     CAPACITY,
@@ -74,7 +74,7 @@ def test_figures_are_those_of_a_plain_loop(events, uninterrupted) -> None:
         said = learner.predict(batch)
         if start >= SETTINGS.warm_up:
             for which, one in enumerate((said.dense, said.sparse)):
-                total[which] += losses(one.numpy() + part.offset, part.label).sum()
+                total[which] += log_losses(part.label, one.numpy() + part.offset).sum()
             clicks, counted = clicks + float(part.label.sum()), counted + len(part)
         learner.learn(batch)
         seen = start + len(part)
@@ -145,7 +145,7 @@ def test_lines_and_summary(events, uninterrupted) -> None:
             continue
         file = out / "models" / f"{line['serving']:06d}.prunus"
         if file.exists() and before["events"] >= SETTINGS.warm_up:
-            loss = losses(TinyScorer.read(file).score(part.ids, part.dense) + part.offset, part.label).mean()
+            loss = log_losses(part.label, TinyScorer.read(file).score(part.ids, part.dense) + part.offset).mean()
             assert line["ne"]["served"] == pytest.approx(loss / entropy(line["rate"]), rel=1e-9)
     assert sum(line["swapped"] for line in emissions) >= 3
 

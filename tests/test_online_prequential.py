@@ -9,7 +9,8 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra 'tra
 from sklearn.metrics import log_loss, roc_auc_score
 
 from prunus.errors import DataError
-from prunus.online.prequential import Prequential, entropy, losses
+from prunus.metrics import entropy, log_losses
+from prunus.online.prequential import Prequential
 
 
 def stream(n, seed=0):
@@ -48,7 +49,7 @@ def test_figures_are_those_of_scikit_learn() -> None:
 
 def test_losses_of_extreme_logits_are_exact() -> None:
     """No logit overflows: the loss of a sure prediction is 0 or the logit itself."""
-    found = losses(np.array([1e4, -1e4, 1e4, 0.0], np.float32), np.array([1.0, 0.0, 0.0, 1.0], np.float32))
+    found = log_losses(np.array([1.0, 0.0, 0.0, 1.0], np.float32), np.array([1e4, -1e4, 1e4, 0.0], np.float32))
     np.testing.assert_allclose(found, [0.0, 0.0, 1e4, np.log(2)], rtol=1e-12)
 
 
@@ -65,7 +66,7 @@ def test_a_model_that_comes_late_is_compared_on_its_own_events() -> None:
             assert (line["gap_percent"]["served"] is None) == (start < 200)
     totals = windows.totals()
     there = slice(150, 300)
-    expected = 100 * (losses(sparse[there], label[there]).sum() / losses(dense[there], label[there]).sum() - 1)
+    expected = 100 * (log_losses(label[there], sparse[there]).sum() / log_losses(label[there], dense[there]).sum() - 1)
     assert totals["counted"] == {"dense": 300, "served": 150}
     assert totals["gap_percent"]["served"] == pytest.approx(expected)
 
@@ -78,7 +79,7 @@ def test_totals_leave_out_the_beginning() -> None:
         windows.add(label[start : start + 50], {"dense": dense[start : start + 50]})
     rate = label[200:].mean(dtype=np.float64)
     assert windows.totals()["counted"] == {"dense": 200}
-    assert windows.totals()["ne"]["dense"] == pytest.approx(losses(dense[200:], label[200:]).mean() / entropy(rate))
+    assert windows.totals()["ne"]["dense"] == pytest.approx(log_losses(label[200:], dense[200:]).mean() / entropy(rate))
 
 
 @pytest.mark.parametrize("click", [0.0, 1.0])

@@ -225,7 +225,30 @@ def log_loss(y: ArrayLike, logits: ArrayLike) -> float:
         LabelError: a label is neither 0 nor 1.
     """
     labels, x = _clicks(y, logits)
-    return float(np.mean(np.logaddexp(0.0, x) - labels * x)) if len(x) else float("nan")
+    return float(np.mean(log_losses(labels, x))) if len(x) else float("nan")
+
+
+def log_losses(y: NDArray[np.floating], logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Log-loss of each event, in nats, unchecked: that of a logit that is no number is no number.
+
+    Args:
+        y: float [n], 0 or 1.
+        logits: float [n], log-odds of a click.
+
+    Returns:
+        float64 [n]; exact where a logit is large, as log(1 + exp(x)) is taken as max(x, 0) + log(1 + exp(-|x|)).
+    """
+    wide = logits.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        out: NDArray[np.float64] = np.logaddexp(0.0, wide) - y * wide
+    return out
+
+
+def entropy(rate: float) -> float:
+    """Entropy of a click of this probability, in nats; 0 where the rate is 0 or 1."""
+    if not 0 < rate < 1:
+        return 0.0
+    return float(-rate * np.log(rate) - (1 - rate) * np.log1p(-rate))
 
 
 def normalized_entropy(y: ArrayLike, logits: ArrayLike, base_rate: float | None = None) -> float:
@@ -261,8 +284,7 @@ def normalized_entropy(y: ArrayLike, logits: ArrayLike, base_rate: float | None 
         raise DataError(msg)
     if not 0 < rate < 1 or not len(x):
         return float("nan")
-    entropy = -rate * np.log(rate) - (1 - rate) * np.log1p(-rate)
-    return log_loss(labels, x) / float(entropy)
+    return log_loss(labels, x) / entropy(rate)
 
 
 def calibration(y: ArrayLike, logits: ArrayLike) -> float:

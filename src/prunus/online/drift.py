@@ -8,9 +8,13 @@ that no setting has a unit, and the same ones hold for any share of clicks.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import statistics
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from prunus.extras import need
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -97,8 +101,7 @@ class Drift:
     def __init__(
         self, *, delta: float = 0.002, allowance: float = 0.15, threshold: float = 25.0, learn: int = 50
     ) -> None:
-        from river.drift import ADWIN, PageHinkley
-
+        ADWIN, PageHinkley = _river("adwin", "ADWIN"), _river("page_hinkley", "PageHinkley")
         self._loss = Watch(lambda: _Scaled(ADWIN(delta=delta), 1 / RANGE), learn)
         self._gap = Watch(
             # alpha forgets the sum over some thousand batches: a slow trend still counts, an old one does not.
@@ -126,6 +129,17 @@ class Drift:
         """Go on from a state."""
         self._loss.load(state["loss"])
         self._gap.load(state["gap"])
+
+
+def _river(module: str, name: str) -> Any:  # noqa: ANN401 - River's classes share no type of ours
+    """Give a detector from its own file: its package imports data sets, and SQLAlchemy, pandas and scikit-learn, for 1.5 s."""
+    root = Path(need("river", extra="stream").__path__[0])
+    spec = importlib.util.spec_from_file_location(f"river.drift.{module}", root / "drift" / f"{module}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return getattr(found, name)
 
 
 class _Scaled:

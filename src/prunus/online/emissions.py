@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from prunus.errors import OutputError, PrunusError
-from prunus.online.prequential import losses
+from prunus.metrics import log_losses
 
 if TYPE_CHECKING:
     import os
@@ -45,6 +45,11 @@ class Emissions:
     (:func:`standard_errors` above :data:`WORSE`), or are no numbers, the candidate is not swapped in. Of two models alike
     the newer serves: were it refused for a difference that is noise, the older would serve on while the stream moves.
 
+    Of a decline so slow that each window takes it for noise, that would refuse nothing. So the best model that has served
+    is kept, and the window's losses are compared with its own also: a candidate that is worse than it beyond chance, and
+    not beyond chance better than what serves, is not swapped in. What is better than it beyond chance becomes the best in
+    its place, so on a stream that drifts it is never far behind.
+
     Args:
         models: where they are published.
         log: gets a line an emission.
@@ -53,6 +58,7 @@ class Emissions:
 
     Attributes:
         serving: number of the model that serves; None before the first.
+        best: number of the best one that has served, as far as later ones were told from it.
         n_emitted: emissions so far, those that were not swapped in among them.
         n_swapped: those that were.
     """
@@ -66,12 +72,15 @@ class Emissions:
     ) -> None:
         self._models, self._log, self._say, self._read = models, log, say, read
         self.serving: int | None = None
+        self.best: int | None = None
         self.n_emitted = 0
         self.n_swapped = 0
         self._scorer: Scorer | None = None
         self._cannot: int | None = None  # the model of which that was told
-        # Of the checkpoint before: a loop that goes on from that one scores with this model again.
+        self._best: Scorer | None = None
+        # Of the checkpoint before: a loop that goes on from that one scores with these models again.
         self._needed: int | None = None
+        self._compared: int | None = None
 
     def scores(self, events: Events) -> NDArray[np.float32] | None:
         """Score events with the model that serves, which a rollback may just have changed; None before the first.
@@ -132,13 +141,17 @@ class Emissions:
                 line["served_loss"] = float(served.mean())
                 if good:
                     line["standard_errors"] = max(standard_errors(one, served) for one in judged)
-                    good = line["standard_errors"] <= WORSE
+                    line |= self._beside_the_best(judged[-1], served, window)
+                    ahead = standard_errors(judged[-1], served) < -WORSE
+                    good = line["standard_errors"] <= WORSE and (ahead or line["standard_errors_of_best"] <= WORSE)
             line["swapped"] = good
             if not good:
                 self._models.retract(self.n_emitted, self.serving)
             else:
                 self._models.publish(self.n_emitted, candidate.save)
                 self._serve(self._models.standing_in(self.n_emitted))
+                if line.get("standard_errors_of_best", -np.inf) < -WORSE:
+                    self.best, self._best = self.serving, self._scorer
         except OutputError as error:
             self._say(f"model {self.n_emitted} is not swapped in: {error}")
             line |= {"swapped": False, "error": "cannot be written"}
@@ -149,10 +162,26 @@ class Emissions:
         self._log.append(line)
         return bool(line["swapped"])
 
+    def _beside_the_best(
+        self, learned: NDArray[np.float64], served: NDArray[np.float64], window: Sequence[Events]
+    ) -> dict[str, Any]:
+        """Compare with the best model that has served; that which serves takes its place where it was rolled back."""
+        standing = self._models.standing_in(self.best)
+        if standing != self.best or standing is None or self._best is None:
+            self.best, self._best = self.serving, self._scorer
+        beside = served
+        if self._best is not None and self.best != self.serving:
+            try:
+                beside = _losses(self._best, window)
+            except PrunusError:  # it cannot score these events: then it is no longer the best
+                self.best, self._best = self.serving, self._scorer
+        return {"best": self.best, "standard_errors_of_best": standard_errors(learned, beside)}
+
     def state(self) -> dict[str, Any]:
         """Give what a checkpoint needs."""
         return {
             "serving": self.serving,
+            "best": self.best,
             "n_emitted": self.n_emitted,
             "n_swapped": self.n_swapped,
         }
@@ -164,19 +193,21 @@ class Emissions:
             ModelFileError: the model that served is no longer there.
         """
         self.n_emitted, self.n_swapped = state["n_emitted"], state["n_swapped"]
-        self._needed = state["serving"]
+        self._needed, self._compared = state["serving"], state["best"]
         self._serve(state["serving"])
+        self.best = state["best"]
+        self._best = None if self.best is None else self._read(self._models.path(self.best))
 
     def forget(self, keep: int) -> None:
-        """Delete old models, now that a checkpoint is written.
+        """Delete old models, now that a checkpoint is written; the best stays.
 
         Args:
             keep: numbers below that of the oldest model which a checkpoint needs, that stay.
         """
         oldest = [number for number in (self._needed, self.serving) if number is not None]
         if len(oldest) == 2:
-            self._models.forget(min(oldest) - keep + 1)
-        self._needed = self.serving
+            self._models.forget(min(oldest) - keep + 1, {self._compared, self.best})
+        self._needed, self._compared = self.serving, self.best
 
     def _serve(self, number: int | None) -> None:
         # What serves is what stands in the file, as for anyone who follows.
@@ -204,4 +235,4 @@ def standard_errors(candidate: NDArray[np.float64], served: NDArray[np.float64])
 
 def _losses(scorer: Scorer, window: Sequence[Events]) -> NDArray[np.float64]:
     """Loss of each event, in nats: float64 [n]."""
-    return np.concatenate([losses(scorer.score(part.ids, part.dense) + part.offset, part.label) for part in window])
+    return np.concatenate([log_losses(part.label, scorer.score(part.ids, part.dense) + part.offset) for part in window])

@@ -30,11 +30,12 @@ from prunus.data.events import Events
 from prunus.engine.disk import write_atomically
 from prunus.engine.loading import load
 from prunus.errors import DataError
+from prunus.metrics import log_losses
 from prunus.online.checkpoint import Checkpoints
 from prunus.online.drift import Drift
 from prunus.online.emissions import Emissions
 from prunus.online.lines import Lines
-from prunus.online.prequential import Prequential, losses
+from prunus.online.prequential import Prequential
 from prunus.online.serving import Models
 
 if TYPE_CHECKING:
@@ -233,11 +234,11 @@ class Loop:
         dense, sparse = logits["dense"], logits["sparse"]
         if dense is None or sparse is None:
             return False
-        beside = losses(dense, label)
+        beside = log_losses(label, dense)
         self._alarms["loss"] += self._drift.loss(float(beside.mean()))
         if self.windows.events <= self.settings.warm_up:
             return False
-        grown = self._drift.gap(float((losses(sparse, label) - beside).mean()))
+        grown = self._drift.gap(float((log_losses(label, sparse) - beside).mean()))
         self._alarms["gap"] += grown
         return grown
 

@@ -28,29 +28,6 @@ REFERENCE = "dense"
 """The model that gaps are taken to."""
 
 
-def losses(logits: NDArray[np.floating], label: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Log-loss of each event, in nats.
-
-    Args:
-        logits: float [n], predicted log-odds.
-        label: float [n], 0 or 1.
-
-    Returns:
-        float64 [n]; exact where a logit is large, as log(1 + exp(l)) is taken as max(l, 0) + log(1 + exp(-|l|)).
-    """
-    wide = logits.astype(np.float64)
-    with np.errstate(invalid="ignore"):  # a model that ran away has a loss that is no number, and no warning
-        out: NDArray[np.float64] = np.logaddexp(0.0, wide) - label * wide
-    return out
-
-
-def entropy(rate: float) -> float:
-    """Entropy of a click of this probability, in nats; 0 where the rate is 0 or 1."""
-    if not 0 < rate < 1:
-        return 0.0
-    return float(-(rate * np.log(rate) + (1 - rate) * np.log1p(-rate)))
-
-
 class Prequential:
     """Windows of figures for several models, and their totals.
 
@@ -104,16 +81,21 @@ class Prequential:
 
     def _count(self, label: NDArray[np.float32], logits: Mapping[str, NDArray[np.float32] | None]) -> None:
         reference = logits.get(REFERENCE)
-        beside = np.nan if reference is None else float(losses(reference, label).sum())
+        beside = np.nan if reference is None else float(metrics.log_losses(label, reference).sum())
         for name in self.models:
             given = logits.get(name)
             if given is not None:
-                self._sums[name] += (len(label), float(label.sum()), float(losses(given, label).sum()), beside)
+                self._sums[name] += (
+                    len(label),
+                    float(label.sum()),
+                    float(metrics.log_losses(label, given).sum()),
+                    beside,
+                )
 
     def losses(self, name: str) -> NDArray[np.float64] | None:
         """Log-loss of a model for each event of the open window; None where it was not there for all of it."""
         logits = self._whole(name)
-        return None if logits is None else losses(logits, np.concatenate(self._label))
+        return None if logits is None else metrics.log_losses(np.concatenate(self._label), logits)
 
     def close(self) -> dict[str, Any]:
         """End the open window, and give its line of the log."""
@@ -143,7 +125,7 @@ class Prequential:
         ne: dict[str, float | None] = {}
         gap: dict[str, float | None] = {}
         for name, (n, clicks, loss, beside) in self._sums.items():
-            spread = entropy(clicks / n) if n else 0.0
+            spread = metrics.entropy(clicks / n) if n else 0.0
             ne[name] = _finite(loss / n / spread) if spread else None
             if name != REFERENCE and REFERENCE in self.models:
                 gap[name] = gap_percent(loss, beside) if n else None

@@ -26,7 +26,7 @@ from prunus.engine.loading import load
 from prunus.errors import OutputError, PrunusError, ServingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 SUFFIX = ".prunus"
 CURRENT = "current"
@@ -143,11 +143,11 @@ class Models:
             self._point_at(before[-1])
         return current, before[-1]
 
-    def forget(self, before: int) -> None:
-        """Delete the models below a number; never the one that serves."""
+    def forget(self, before: int, spared: Collection[int | None] = ()) -> None:
+        """Delete the models below a number, but those that are spared; never the one that serves."""
         with self._alone():
             for number in self.numbers():
-                if number < before and number != self.current:
+                if number < before and number not in {self.current, *spared}:
                     self.path(number).unlink(missing_ok=True)
 
     def _point_at(self, number: int) -> None:

@@ -154,8 +154,9 @@ def emissions(log: Log) -> Markup:
         )
     note = element(
         "p",
-        "A model serves only where its loss on the last window is not above that of the model that serves: the worse of"
-        " the learner's, before it learned from the window, and of the file's, scored once more.",
+        "A model serves only where its loss on the last window is not above that of the model that serves by more than"
+        " chance makes it (the worse of the learner's, before it learned from the window, and of the file's, scored once"
+        " more), nor above that of the best model that has served.",
         class_="fine",
     )
     return section("emissions", "Models that came, and why", by_why, *parts, note)
