@@ -50,6 +50,8 @@ class TicketPlan:
         every: epochs between two prunings.
         late: epochs done at the values that survivors go back to, where they go back to late ones.
         importance: scores weights; the larger stay.
+        over: the row's length is told for so much of the budget, for levels turn some of its values to zero; what is too
+            much goes when they come.
     """
 
     scope: Scope = "row"
@@ -58,6 +60,7 @@ class TicketPlan:
     every: int = 1
     late: int = 0
     importance: Importance = by_magnitude
+    over: float = OVER
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def train_factors(
     settings, plan = settings or FactorSettings(), plan or TicketPlan()
     popular = popular_items(train)
     model = Factors(train.n_items, min(n_factors, train.n_items), seed=settings.seed, bits=bits)
-    length = row_length(RowBudget(OVER * budget.n_bytes, budget.n_items), model.n_factors, bits)
+    length = row_length(RowBudget(plan.over * budget.n_bytes, budget.n_items), model.n_factors, bits)
     if start is not None and length >= LONG * model.n_factors:
         model.start_from(np.ascontiguousarray(start[:, : model.n_factors]))
 
