@@ -23,7 +23,7 @@ from prunus.bench import machine
 from prunus.compress.recommender import compress_recommender
 from prunus.compress.recommender_recipe import RecommenderRecipe
 from prunus.data import splits
-from prunus.data.interactions_reading import InteractionColumns, read_interactions
+from prunus.data.interactions_reading import InteractionColumns, read_given, read_interactions
 from prunus.engine.disk import write_atomically
 
 if TYPE_CHECKING:
@@ -35,18 +35,24 @@ TEACHERS_PART = ("teacher.json", "heads.npy", "head-scores.npy", "start.npy", "t
 
 @dataclass(frozen=True)
 class Source:
-    """Where a set lies, and how it is split."""
+    """Where a set lies, and how it is split: by name, or by a file of the test part."""
 
     file: str
     columns: InteractionColumns
     split: str
+    test: str = ""
 
     def read(self, data: Path, seed: int) -> Split:
         """Read and split it."""
+        if self.test:
+            return splits.given(*read_given(data / self.file, data / self.test, self.columns))
         return splits.by_name(self.split, seed)(read_interactions(data / self.file, self.columns))
 
 
 SETS = {
+    "ml_1m_ultragcn": Source(
+        "ml_1m_ultragcn/train.parquet", InteractionColumns(), "given", "ml_1m_ultragcn/test.parquet"
+    ),
     "amazon_beauty_seq": Source(
         "amazon_beauty_seq/interactions.parquet", InteractionColumns(time=("pos",)), "leave-last-out"
     ),

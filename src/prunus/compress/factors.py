@@ -149,6 +149,7 @@ def train_dense(
     *,
     bits: int = 4,
     settings: FactorSettings | None = None,
+    width: int | None = None,
     metadata: Mapping[str, object] | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[FactorLoop], dict[str, float]] | None = None,
@@ -157,7 +158,8 @@ def train_dense(
 
     Training with the rounding in place leaves most values on few levels, so that an item takes fewer bytes than of drawn
     rows, at 3 bits about half. How many is told by a short training (:data:`PILOT`) as wide as drawn rows allow, and the
-    student is as much wider. Should it come out larger than the budget, its levels are set further apart until it fits.
+    student is as much wider (:func:`wider`). Should it come out larger than the budget, its levels are set further apart
+    until it fits.
 
     Args:
         train: histories to learn from.
@@ -165,6 +167,7 @@ def train_dense(
         budget: bytes of the file, the items' names not counted.
         bits: of a value in the file.
         settings: of the training.
+        width: factors an item where that is known; None to have it told.
         metadata: what will stand in the file beside the model, which counts.
         checkpoint: file for resumes.
         on_epoch: see :class:`~prunus.distill.factors.FactorLoop`.
@@ -175,14 +178,6 @@ def train_dense(
     """
     settings, popular = settings or FactorSettings(), popular_items(train)
 
-    def size(model: DenseFactors) -> int:
-        return packed_bytes(model, metadata=metadata or {})
-
-    def drawn(width: int) -> Factors:
-        model = Factors(train.n_items, width, seed=settings.seed, bits=bits)
-        model.calibrate()
-        return model
-
     def trained(width: int, settings: FactorSettings, **options: Any) -> tuple[DenseFactors, list[dict[str, Any]]]:  # noqa: ANN401
         model = Factors(train.n_items, width, seed=settings.seed, bits=bits)
         loop = FactorLoop(model, train, lists, settings, **options)
@@ -191,19 +186,50 @@ def train_dense(
             model.calibrate()
         return _dense(model, popular), loop.history
 
+    if width is None:
+        first = drawn_width(train, budget, bits=bits, metadata=metadata)
+        pilot = replace(settings, epochs=max(round(PILOT * settings.epochs), 1))
+        kept = None if checkpoint is None else checkpoint.with_name(f"pilot-{checkpoint.name}")
+        taken = packed_bytes(trained(first, pilot, checkpoint=kept)[0], metadata=metadata or {})
+        width = wider(first, taken / budget.n_bytes, train.n_items)
+    found, history = trained(width, settings, checkpoint=checkpoint, on_epoch=on_epoch)
+    return FactorStudent(coarsen(found, budget, metadata or {}), history)
+
+
+def drawn_width(
+    train: Interactions, budget: RowBudget, *, bits: int, metadata: Mapping[str, object] | None = None
+) -> int:
+    """Find how many drawn factors an item a budget buys; trained ones take fewer bytes.
+
+    Args:
+        train: the catalogue.
+        budget: bytes of the file.
+        bits: of a value in the file.
+        metadata: what will stand in the file beside the model.
+
+    Raises:
+        BudgetImpossibleError: one factor is too much.
+    """
+    popular = popular_items(train)
+
+    def size(width: int) -> int:
+        model = Factors(train.n_items, width, seed=0, bits=bits)
+        model.calibrate()
+        return packed_bytes(_dense(model, popular), metadata=metadata or {})
+
     low, high = 0, min(math.ceil(8 * budget.bytes_per_item), train.n_items)  # a value takes a bit at least
     while low < high:
         middle = (low + high + 1) // 2
-        fits = size(_dense(drawn(middle), popular)) <= budget.n_bytes
-        low, high = (middle, high) if fits else (low, middle - 1)
+        low, high = (middle, high) if size(middle) <= budget.n_bytes else (low, middle - 1)
     if low == 0:
         msg = f"got {budget.bytes_per_item:.3g} bytes an item; one factor of {bits} bits takes more: expected a larger budget"
-        raise BudgetImpossibleError(msg, f"{math.ceil(size(_dense(drawn(1), popular)) / train.n_items)}B")
-    pilot = replace(settings, epochs=max(round(PILOT * settings.epochs), 1))
-    kept = None if checkpoint is None else checkpoint.with_name(f"pilot-{checkpoint.name}")
-    width = min(int(low * budget.n_bytes / size(trained(low, pilot, checkpoint=kept)[0])), train.n_items)
-    found, history = trained(width, settings, checkpoint=checkpoint, on_epoch=on_epoch)
-    return FactorStudent(coarsen(found, budget, metadata or {}), history)
+        raise BudgetImpossibleError(msg, f"{math.ceil(size(1) / train.n_items)}B")
+    return low
+
+
+def wider(width: int, share: float, n_items: int) -> int:
+    """Tell the width of rows that fill a budget, of which trained rows of some width take a share."""
+    return max(min(int(width / share), n_items), 1)
 
 
 def _dense(model: Factors, popular: NDArray[np.int32]) -> DenseFactors:

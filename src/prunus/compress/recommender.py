@@ -11,19 +11,18 @@ import torch
 
 from prunus import __version__, topk
 from prunus.bench import machine
-from prunus.compress.beside import MOST_ITEMS, cut_curve, cut_weights, examples
-from prunus.compress.factors import FactorStudent, popular_items, train_dense, train_factors
+from prunus.compress.beside import MOST_ITEMS, cut_curve, examples
+from prunus.compress.factors import FactorStudent, drawn_width
 from prunus.compress.recipe import Silent
+from prunus.compress.recommender_choice import choose_student
+from prunus.compress.recommender_student import StudentPlan, TeacherSource, train_student
 from prunus.compress.row_budget import RowBudget, row_length
 from prunus.compress.workspace import Workspace, digest
-from prunus.distill.factors import FactorLoop, FactorSettings, TeacherLists, teacher_lists
 from prunus.engine import recommender_file
 from prunus.engine.disk import write_atomically
-from prunus.errors import TeacherError
-from prunus.student.factors import leading_factors
 from prunus.teacher.choose import choose_ease
 from prunus.teacher.item_scores import Popularity, lists_of
-from prunus.teacher.linear import EaseSettings, ItemItem, fit_ease
+from prunus.teacher.linear import EaseSettings, ItemItem
 from prunus.verdict import Verdict, compare, paired_interval
 
 if TYPE_CHECKING:
@@ -37,19 +36,10 @@ if TYPE_CHECKING:
     from prunus.data.interactions import Interactions
     from prunus.data.splits import Split
     from prunus.engine.recommend_scorer import RecommendScorer
-    from prunus.engine.recommender import DenseFactors, SparseFactors
     from prunus.engine.recommender_file import Sizes
     from prunus.metrics import PerQuery
     from prunus.teacher.item_scores import ItemScorer
 
-MOST_COLUMNS = 8192
-"""Items that softmaxes are taken over in training; of a larger catalogue, a sample."""
-EPOCH_STEPS = 24
-"""Steps of an epoch at most: as many as MovieLens-1M has. Of more users, each epoch draws some."""
-MANY_USERS = 65_536
-"""From so many users on, four times as many stand in a step: most histories are short then."""
-MOST_START = 16_384
-"""Items whose teacher's leading factors are computed; of a larger catalogue they take several times EASE's memory."""
 ASKED_USERS = 50
 """Test users whose lists tell one teacher from another."""
 
@@ -107,29 +97,44 @@ def compress_recommender(
     progress = progress or Silent()
     torch.set_num_threads(recipe.threads)
     budget = RowBudget.parse(recipe.budget, split.train.n_items)
+    # These say at once what cannot be.
     if recipe.kind == "tickets":
-        row_length(budget, min(recipe.factors, split.train.n_items), recipe.bits)  # says at once what cannot be
+        row_length(budget, min(recipe.factors, split.train.n_items), recipe.bits)
+    elif recipe.kind != "item-item":
+        drawn_width(split.train, budget, bits=recipe.bits)
     space = Workspace(out)
     parts = {"train": split.train, "histories": split.histories, "test": split.test}
     inputs = {name: fingerprint(part) for name, part in parts.items()}
     if teacher is not None:
         inputs["teacher"] = digest(teacher.name, lists_of(teacher, split, recipe.k, users=ASKED_USERS))
     space.claim({"recipe": recipe.model_dump(), "inputs": inputs, "versions": {"prunus": __version__}})
-    with space.seconds("teacher"):
-        source = _Teacher(teacher, split, recipe, space, progress)
-        source.heads()
-        of_teacher = space.array("teacher-test", lambda: lists_of(source.get(), split, recipe.k))
+    settings: EaseSettings | None = None
+    trials: list[dict[str, Any]] = []
+    if teacher is None:
+        with space.seconds("teacher"):
+            settings, trials = _settings(split, recipe, space, progress)
+    source = TeacherSource(split.train, recipe, space, progress, given=teacher, settings=settings)
     metadata = {
         "made_by": f"prunus {__version__}",
         "teacher": source.name,
         "budget": recipe.budget,
         "split": split.how,
     }
+    tried: list[dict[str, Any]] = []
+    plan = StudentPlan("dense" if recipe.kind == "auto" else recipe.kind, recipe.teacher_weight)
+    if recipe.kind == "auto" and settings is not None:
+        with space.seconds("choose"):
+            inner = space.part("candidates")
+            tried = choose_student(split.train, settings, budget, recipe, inner, progress, metadata)
+        plan = StudentPlan(**tried[0]["plan"])
+    with space.seconds("teacher"):
+        of_teacher = space.array("teacher-test", lambda: lists_of(source.get(), split, recipe.k))
     progress.stage("cut the teacher's weights, to compare", 1.0)
     with space.seconds("curve"):
         curve = _curve(source, split, budget, recipe, space, metadata)
     with space.seconds("distil"):
-        student = _train(source, budget, split, recipe, space, metadata, progress)
+        progress.stage(f"the student: {plan}", 1.0 if plan.kind == "item-item" else recipe.epochs)
+        student = train_student(plan, source, budget, recipe, space, progress, metadata)
     progress.stage("verdict", 1.0)
     model = student.model
     path = out / "recommender.prunus"
@@ -144,7 +149,9 @@ def compress_recommender(
     verdict = compare(figures.ndcg(of_teacher), figures.ndcg(lists["student"]), margin=recipe.margin)
     values = _values(split, recipe, source, student, sizes, path, figures, lists, verdict, space)
     shown = {name: lists[name] for name in ("teacher", "student")}
-    values |= {"curve": curve, "examples": examples(split, shown, titles, seed=recipe.seed)}
+    values["teacher"]["trials"] = trials
+    values["student"] |= {"plan": asdict(plan)}
+    values |= {"candidates": tried, "curve": curve, "examples": examples(split, shown, titles, seed=recipe.seed)}
     write_atomically(out / "result.json", (json.dumps(values, indent=1) + "\n").encode())
     return Result(scorer, verdict, values)
 
@@ -154,114 +161,25 @@ def fingerprint(data: Interactions) -> str:
     return digest(data.indptr, data.items, data.n_items, list(data.item_ids or ()))
 
 
-class _Teacher:
-    """The teacher, fitted only where something is asked of it that an earlier run did not keep."""
-
-    def __init__(
-        self, given: ItemScorer | None, split: Split, recipe: RecommenderRecipe, space: Workspace, progress: Progress
-    ) -> None:
-        self._scorer, self._split, self._recipe, self._space, self._progress = given, split, recipe, space, progress
-        self.trials: list[dict[str, Any]] = []
-        self.settings = None if given is not None else recipe.teacher or self._chosen()
-        self.name = given.name if given is not None else str(self.settings)
-
-    def _chosen(self) -> EaseSettings:
-        self._progress.stage("choose the teacher's settings", 1.0)
-        self.trials = self._space.json(
-            "teacher",
-            lambda: [
-                {"settings": asdict(one.settings), "value": one.value}
-                for one in choose_ease(self._split.train, self._recipe.k, seed=self._recipe.seed)
-            ],
-        )
-        return EaseSettings(**self.trials[0]["settings"])
-
-    def get(self) -> ItemScorer:
-        if self._scorer is None:
-            self._progress.stage("fit the teacher", 1.0)
-            self._scorer = fit_ease(self._split.train, self.settings)
-        return self._scorer
-
-    def start(self, n_factors: int) -> NDArray[np.float32] | None:
-        """Rows for the student to start from: the leading factors of item-item weights; None of other teachers."""
-        if self._split.train.n_items > MOST_START:
-            return None
-        if self._space.file("start.npy").exists():
-            return self._space.array("start", lambda: np.empty(0))
-        scorer = self.get()
-        if not isinstance(scorer, ItemItem):
-            return None
-        return self._space.array("start", lambda: leading_factors(scorer.weights, n_factors, seed=self._recipe.seed))
-
-    def heads(self) -> TeacherLists:
-        """The teacher's lists for the training users."""
-        train, names = self._split.train, ("heads", "head-scores")
-        files = [self._space.file(f"{name}.npy") for name in names]
-        if not all(file.exists() for file in files):
-            found = teacher_lists(self.get(), train, self._recipe.lists)
-            self._space.array(names[0], lambda: found.items)
-            self._space.array(names[1], lambda: found.scores)
-        return TeacherLists(*(self._space.array(name, lambda: np.empty(0)) for name in names))
-
-
-def _train(
-    source: _Teacher,
-    budget: RowBudget,
-    split: Split,
-    recipe: RecommenderRecipe,
-    space: Workspace,
-    metadata: dict[str, Any],
-    progress: Progress,
-) -> FactorStudent:
-    """Train a student to the budget."""
-    n_items, heads = split.train.n_items, source.heads()
-    batch = FactorSettings().batch_users * (1 if split.train.n_users < MANY_USERS else 4)
-    settings = FactorSettings(
-        epochs=recipe.epochs,
-        batch_users=batch,
-        epoch_users=EPOCH_STEPS * batch,
-        columns=MOST_COLUMNS if n_items > MOST_COLUMNS else 0,
-        teacher=recipe.teacher_weight,
-        seed=recipe.seed,
+def _settings(
+    split: Split, recipe: RecommenderRecipe, space: Workspace, progress: Progress
+) -> tuple[EaseSettings, list[dict[str, Any]]]:
+    """Settings of EASE, with what was tried to choose them: nothing where the recipe has them."""
+    if recipe.teacher is not None:
+        return recipe.teacher, []
+    progress.stage("choose the teacher's settings", 1.0)
+    trials = space.json(
+        "teacher",
+        lambda: [
+            {"settings": asdict(one.settings), "value": one.value}
+            for one in choose_ease(split.train, recipe.k, seed=recipe.seed)
+        ],
     )
-    progress.stage("distil", recipe.epochs)
-
-    def on_epoch(loop: FactorLoop) -> dict[str, float]:
-        progress.advance(loop.epoch)
-        return {}
-
-    how: dict[str, Any] = {
-        "bits": recipe.bits,
-        "settings": settings,
-        "metadata": metadata,
-        "checkpoint": space.file("student.pt"),
-        "on_epoch": on_epoch,
-    }
-    if recipe.kind == "item-item":
-        return FactorStudent(_cut(source, budget, split, space, metadata), [])
-    if recipe.kind == "dense":
-        return train_dense(split.train, heads, budget, **how)
-    n_factors = min(recipe.factors, n_items)
-    return train_factors(split.train, heads, budget, n_factors=n_factors, start=source.start(n_factors), **how)
-
-
-def _cut(
-    source: _Teacher, budget: RowBudget, split: Split, space: Workspace, metadata: dict[str, Any]
-) -> SparseFactors | DenseFactors:
-    """Cut the teacher's own weights to the budget, or take those of an earlier run."""
-    file = space.file("student.prunus")
-    if not file.exists():
-        teacher = source.get()
-        if not isinstance(teacher, ItemItem):
-            msg = f"got the teacher {teacher.name}, which has no weights between items; expected EASE, or another kind"
-            raise TeacherError(msg)
-        model = cut_weights(teacher.weights, popular_items(split.train), budget, metadata)
-        recommender_file.save(file, model, metadata=metadata)
-    return recommender_file.from_bytes(file.read_bytes(), str(file))[0]
+    return EaseSettings(**trials[0]["settings"]), trials
 
 
 def _curve(
-    source: _Teacher,
+    source: TeacherSource,
     split: Split,
     budget: RowBudget,
     recipe: RecommenderRecipe,
@@ -297,7 +215,7 @@ class _Figures:
 def _values(
     split: Split,
     recipe: RecommenderRecipe,
-    source: _Teacher,
+    source: TeacherSource,
     trained: FactorStudent,
     sizes: Sizes,
     path: Path,
@@ -335,7 +253,7 @@ def _values(
             ),
             "left_out": split.train.left_out,
         },
-        "teacher": {"name": source.name, **figures.of(lists["teacher"]), "trials": source.trials},
+        "teacher": {"name": source.name, **figures.of(lists["teacher"])},
         "student": student,
         "verdict": verdict.to_json(),
         "files": {"model": str(path), "report": str(path.parent / "report.html")},

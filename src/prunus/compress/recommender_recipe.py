@@ -15,7 +15,9 @@ class RecommenderRecipe(BaseModel):
     Attributes:
         budget: as typed: ``128B`` (an item), ``400KB`` (the file).
         teacher: settings of EASE; None chooses them on a tenth of the training part. A teacher that was given has none.
-        kind: ``tickets``, wide rows of which few values are kept; ``dense``, short rows of which all are; or
+        kind: ``auto`` for the best of dense rows and cut weights, at several settings, on a tenth of the training part
+            (:mod:`~prunus.compress.recommender_choice`), or dense rows for a teacher that was given, since that may know
+            the tenth; ``tickets``, wide rows of which few values are kept; ``dense``, short rows of which all are; or
             ``item-item``, the teacher's own weights of which the largest are, for a teacher that has them.
         factors: width of a ticket's row before pruning.
         bits: of a value in the file, 2 to 8.
@@ -34,7 +36,7 @@ class RecommenderRecipe(BaseModel):
     budget: str
     teacher: EaseSettings | None = None
     # docs/distillation.md says what these were chosen by.
-    kind: Literal["tickets", "dense", "item-item"] = "tickets"
+    kind: Literal["auto", "tickets", "dense", "item-item"] = "auto"
     factors: int = Field(default=512, ge=2)
     bits: int = Field(default=4, ge=2, le=8)
     epochs: int = Field(default=60, ge=1)

@@ -122,6 +122,12 @@ class Workspace:
         """Return the path of a file inside the work folder."""
         return self.path / "work" / name
 
+    def part(self, name: str) -> Workspace:
+        """Open, or make, a directory inside the work folder for artefacts that go by names of their own."""
+        inner = Workspace(self.file(name))
+        (inner.path / "work").mkdir(parents=True, exist_ok=True)
+        return inner
+
     @contextmanager
     def seconds(self, name: str) -> Iterator[None]:
         """Add the wall time of a block to the run's record, over resumes."""

@@ -16,6 +16,8 @@ from prunus.teacher.linear import EaseSettings, fit_ease, needs_double
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from prunus.data.splits import Split
+
 MOST_ITEMS = 8_000
 """Settings of a larger catalogue are chosen on its most popular items, so many: a fit takes time as the cube of them."""
 MOST_USERS = 20_000
@@ -56,9 +58,8 @@ def choose_ease(
     Returns:
         The trials, the best first; equal ones in the order tried.
     """
-    split = splits.random_by_user(most_popular(train, MOST_ITEMS), 0.1, seed)
-    judged = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(split.test.lengths))[:MOST_USERS])
-    histories, test = split.histories.take_users(judged), split.test.take_users(judged)
+    split = tenth(train, MOST_ITEMS, seed)
+    histories, test = split.histories, split.test
     tried: dict[EaseSettings, Trial] = {}
 
     large = train.n_items > MOST_ITEMS
@@ -86,6 +87,19 @@ def choose_ease(
         large = False
         value(best)
     return sorted(tried.values(), key=lambda trial: -trial.value)
+
+
+def tenth(train: Interactions, most_items: int, seed: int) -> Split:
+    """Hold out a tenth of the training part, to choose by.
+
+    Args:
+        train: the training part.
+        most_items: of a larger catalogue the most popular items, so many, stand for all.
+        seed: of what is held out, and of the users that judge: all of them, or :data:`MOST_USERS`.
+    """
+    split = splits.random_by_user(most_popular(train, most_items), 0.1, seed)
+    judged = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(split.test.lengths))[:MOST_USERS])
+    return replace(split, histories=split.histories.take_users(judged), test=split.test.take_users(judged))
 
 
 def most_popular(data: Interactions, n_items: int) -> Interactions:
