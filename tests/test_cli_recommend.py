@@ -16,7 +16,7 @@ from interactions_world import make_interactions
 pytest.importorskip("typer", reason="typer is not installed (extra 'cli')")
 pytest.importorskip("torch", reason="torch is not installed (extra 'train')")
 
-QUICK = ("--factors", "48", "--epochs", "6", "-k", "5", "--l2", "20", "--margin", "0.5")
+QUICK = ("--kind", "tickets", "--factors", "48", "--epochs", "6", "-k", "5", "--l2", "20", "--margin", "0.5")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ def test_compress_gives_the_promised_keys(compressed: Compressed) -> None:
     ("options", "said"),
     [
         (("--budget", "60"), "expected bytes an item"),
-        (("--budget", "1B"), "one value an item takes"),
+        (("--budget", "1B"), "one factor of 4 bits takes more"),
+        (("--budget", "1B", "--kind", "tickets"), "one value an item takes"),
         (("--budget", "60B", "--split", "half"), "expected leave-last-out"),
         (("--budget", "60B", "--split", "strong:0.1", "--test", "x"), "expected one of them"),
         (("--budget", "60B", "--min-rating", "9"), "below the least rating"),

@@ -11,7 +11,7 @@ import pytest
 
 from interactions_world import make_interactions
 from prunus import topk
-from prunus.compress import recommender as job
+from prunus.compress import recommender_student as job
 from prunus.compress.beside import TIMES
 from prunus.compress.recommender import compress_recommender
 from prunus.compress.recommender_recipe import RecommenderRecipe
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 DATA = make_interactions(400, 150, n_each=14)
 SPLIT = splits.strong(DATA, 0.2)
 RECIPE = RecommenderRecipe(
-    budget="40B", teacher=EaseSettings(20), factors=48, epochs=8, lists=20, k=5, threads=1, margin=0.5
+    budget="40B", teacher=EaseSettings(20), kind="tickets", factors=48, epochs=8, lists=20, k=5, threads=1, margin=0.5
 )
 
 

@@ -157,6 +157,10 @@ def show(values: Mapping[str, Any]) -> None:
         left=2,
         strong=[number for number, row in enumerate(values["rows"]) if row.get("chosen")],
     )
+    tried = values.get("candidates") or ()
+    if tried:
+        beside = ", ".join(f"{one['name']} {one[metric]:.4f}" for one in tried)
+        talk.put(f"The kind was chosen on a tenth of the training part, {heads[2]}: {beside}.")
     for point in values.get("curve", ()):
         if point["times"] == 1:
             talk.put(

@@ -62,8 +62,8 @@ def choose_student(
         plans: the candidates, the smallest first; default: :func:`candidates`.
 
     Returns:
-        For each candidate ``name``, ``plan`` (of :class:`StudentPlan`; of dense rows with the width that fills the budget),
-        ``bytes_per_item``, ``ndcg@k`` and ``seconds`` of wall time; the best first, of equal ones the smaller.
+        For each candidate ``name``, ``epochs``, ``plan`` (of :class:`StudentPlan`; of dense rows with the width that fills
+        the budget), ``bytes_per_item``, ``ndcg@k`` and ``seconds`` of wall time; the best first, of equal ones the smaller.
 
     Raises:
         BudgetImpossibleError: the budget buys no candidate one value an item.
@@ -76,10 +76,12 @@ def choose_student(
     short = recipe.model_copy(update={"epochs": short_epochs(recipe)})
 
     def measured(plan: StudentPlan) -> dict[str, Any]:
-        progress.stage(f"try {plan}", 1.0 if plan.kind == "item-item" else short.epochs)
         name = _file_name(plan)
+        tried = replace(plan, width=plan.width or first()) if plan.kind == "dense" else plan
+        with space.seconds("teacher"):
+            _ = source.get() if plan.kind == "item-item" else source.heads() if plan.teacher_weight else None
+        progress.stage(f"try {plan}", 1.0 if plan.kind == "item-item" else short.epochs)
         with space.seconds(name):
-            tried = replace(plan, width=plan.width or first()) if plan.kind == "dense" else plan
             model = train_student(tried, source, limit, short, space, progress, metadata, name=name).model
             lists = RecommendScorer(model).recommend(split.histories, recipe.k, n_threads=recipe.threads).ids
         size = packed_bytes(model, metadata=metadata)
@@ -89,6 +91,7 @@ def choose_student(
             plan = replace(plan, width=wider(tried.width, size / limit.n_bytes, train.n_items) if whole else None)
         return {
             "name": str(plan),
+            "epochs": 0 if plan.kind == "item-item" else short.epochs,
             "plan": asdict(plan),
             "bytes_per_item": size / part.n_items,
             f"ndcg@{recipe.k}": topk.ndcg(lists, split.test, recipe.k).mean,
@@ -125,4 +128,4 @@ def short_epochs(recipe: RecommenderRecipe) -> int:
 
 
 def _file_name(plan: StudentPlan) -> str:
-    return str(plan).replace(" ", "-").replace("/", "-of-")
+    return f"{plan.kind}-{plan.teacher_weight:g}-{plan.share:g}"

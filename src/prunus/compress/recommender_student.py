@@ -53,10 +53,10 @@ class StudentPlan:
     width: int | None = None
 
     def __str__(self) -> str:
-        """Name it in tables and files: ``dense 0.5``, ``item-item 1/4``."""
+        """Name it for people."""
         if self.kind == "item-item":
-            return self.kind if self.share == 1 else f"{self.kind} 1/{1 / self.share:g}"
-        return f"{self.kind} {self.teacher_weight:g}"
+            return self.kind if self.share == 1 else f"{self.kind}, 1/{1 / self.share:g} of the budget"
+        return f"{self.kind}, teacher's weight {self.teacher_weight:g}"
 
 
 class TeacherSource:

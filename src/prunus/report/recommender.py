@@ -1,4 +1,4 @@
-"""The page of a recommender: verdict, quality at equal bytes, the ticket's training, and lists to look at."""
+"""The page of a recommender: verdict, candidates, quality at equal bytes, the student's training, and lists to look at."""
 
 from __future__ import annotations
 
@@ -55,7 +55,14 @@ def render(result: Mapping[str, Any]) -> str:
         element("h1", sentence),
         _lede(result),
     )
-    parts = (_models(result), _bytes(result), _training(result), _examples(result), _method(result))
+    parts = (
+        _models(result),
+        _candidates(result),
+        _bytes(result),
+        _training(result),
+        _examples(result),
+        _method(result),
+    )
     return page.document(f"{sentence} prunus report", joined([head, *parts]))
 
 
@@ -125,6 +132,36 @@ def _models(result: Mapping[str, Any]) -> Markup:
     return section("models", "Models", table(caption, headings, cells, marked, "models")) if cells else Markup()
 
 
+def _candidates(result: Mapping[str, Any]) -> Markup:
+    """Kinds of students that were tried on a tenth of the training part, the best first: that one was made."""
+    key, name = _metric(result)
+    found = records(result, "candidates")
+    if not found:
+        return Markup()
+    cells = [
+        [
+            Cell(text(one, "name") or ""),
+            Cell(form.whole(count(one, "epochs")), count(one, "epochs")),
+            Cell(form.quality(number(one, key)), number(one, key)),
+            Cell(form.MISSING if (size := number(one, "bytes_per_item")) is None else f"{size:.1f}", size),
+            Cell(form.MISSING if (spent := number(one, "seconds")) is None else f"{spent:.1f}", spent),
+        ]
+        for one in found
+    ]
+    headings = [
+        ("Candidate", ""),
+        ("Epochs", "0: nothing is trained"),
+        (name, "on the tenth"),
+        ("Bytes/item", "as tried"),
+        ("Seconds", "wall time"),
+    ]
+    caption = (
+        "Tried on nine tenths of the training part and judged by the other tenth. The best was then made from all of it,"
+        " and trained in full; the test part chose nothing."
+    )
+    return section("candidates", "Candidates", table(caption, headings, cells, [0], "candidates"))
+
+
 def _bytes(result: Mapping[str, Any]) -> Markup:
     """Quality against bytes an item: the student, the teacher's own weights cut, the teacher whole."""
     key, name = _metric(result)
@@ -138,7 +175,7 @@ def _bytes(result: Mapping[str, Any]) -> Markup:
     if not points or own[0] is None or own[1] is None:
         return Markup()
     student = (own[0], own[1])
-    note = "Line: the teacher's weights, the largest of each item kept, at 6 bits. Above it is what training a ticket is worth."
+    note = "Line: the teacher's weights, the largest of each item kept, at 6 bits. Above it is what training is worth."
     chart = both(lambda width: _bytes_chart(points, student, whole, name, width))
     return section(
         "bytes", "Quality at equal bytes", element("figure", chart, element("figcaption", note, class_="fine"))
@@ -197,7 +234,7 @@ def _training(result: Mapping[str, Any]) -> Markup:
         curves.curve(history, "density", "density: share of the factors kept", log=True),
     ]
     shown = [element("figure", one) for one in drawn if one]
-    return section("training", "The ticket's training", element("div", *shown, class_="small-charts") if shown else "")
+    return section("training", "The student's training", element("div", *shown, class_="small-charts") if shown else "")
 
 
 def _examples(result: Mapping[str, Any]) -> Markup:
