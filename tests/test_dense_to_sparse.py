@@ -233,47 +233,70 @@ def test_refuses_another_shape() -> None:
         LEARNERS["co-trained"]().load(state)
 
 
-@pytest.mark.parametrize(
-    ("least", "most", "steps"), [(0.0, 99.0, 80), (2.0, 99.0, 40), (0.0, 0.5, 40)], ids=["worth it", "known", "strange"]
-)
-def test_learns_again_only_while_it_is_worth_it(least: float, most: float, steps: int) -> None:
-    """A step a batch more while the ratio of losses is between its bounds, none while it is not."""
-    again = Again(1, 256, least, most)
-    learner = Single("again", NARROW, RATES, Whole(), seed=0, again=again)
-    follow(learner, batches(40))
-    assert learner.state()["steps"] == steps
+class TestAgain:
+    """Learning from the past once more."""
+
+    def test_learns_no_row_twice(self) -> None:
+        """Twice the steps for the layers; each row takes as many as there were batches with its id."""
+        once, twice = (Single("again", NARROW, RATES, Whole(), seed=0, again=Again(times, 256)) for times in (0, 1))
+        stream = batches(40)
+        for learner in (once, twice):
+            follow(learner, stream)
+        assert (once.state()["steps"], twice.state()["steps"]) == (40, 80)
+        counts = [learner.state()["trainee"]["optimiser"]["rows"]["steps"] for learner in (once, twice)]
+        assert torch.equal(*counts)
+        assert counts[0].max() > 30
+
+    def test_shows_no_embedding_that_knows_the_label(self) -> None:
+        """What the replay holds of an event does not depend on the event's label, and is what it was scored with."""
+        stream = batches(9)
+        flipped = [*stream[:-1], dataclasses.replace(stream[-1], label=1 - stream[-1].label)]
+        held = []
+        for events in (stream, flipped):
+            learner = Single("again", NARROW, RATES, Whole(), seed=0, again=Again(1, 512))
+            follow(learner, events[:-1])
+            learner.predict(events[-1])
+            seen = learner.net().embed(events[-1].rows).detach()
+            learner.learn(events[-1])
+            held.append(learner.state()["replay"]["columns"]["vectors"][-32:])
+            torch.testing.assert_close(held[-1].float(), seen, rtol=1e-3, atol=1e-4)
+        assert torch.equal(*held)
+
+    def test_does_not_come_to_trust_rare_ids(self) -> None:
+        """Ids that say nothing, each seen twice: a second look at their events does no harm."""
+        shape, rates = ClickShape(5, (2048,), dim=8, top=(16, 8)), Rates(dense=5e-3, rows=0.1)
+        generator = torch.Generator().manual_seed(5)
+        stream = [
+            dataclasses.replace(batch, rows=torch.randint(0, 2048, (64, 1), generator=generator), fresh=())
+            for batch in batches(60, size=64)
+        ]
+        loss = []
+        for times in (0, 1):
+            learner = Single("again", shape, rates, Whole(), seed=0, again=Again(times, 4096))
+            logits = follow(learner, stream)
+            loss.append(np.mean([float(log_loss(a, b)) for a, b in zip(logits[20:], stream[20:], strict=True)]))
+        assert loss[1] < loss[0]
 
 
 class TestReplay:
     """Events once more."""
 
     def test_draws_what_was_added_lately(self) -> None:
-        """Every event of the last ``capacity`` ones is drawn, none of the others, whole rows at a time."""
+        """Every event of the last ``capacity`` ones is drawn, none of the others, each with its own embeddings."""
         replay, stream = Replay(96, seed=0), batches(5)
+        net = ClickNet(SHAPE, seed=0)
         for batch in stream:
-            replay.add(batch)
+            replay.add(batch, net.embed(batch.rows).detach())
         drawn = replay.draw(2000)
         events = {
-            tuple(z.tolist()): (rows.tolist(), float(y))
+            tuple(z.tolist()): (vectors, float(y))
             for b in stream[2:]
-            for z, rows, y in zip(b.z, b.rows, b.label, strict=True)
+            for z, vectors, y in zip(b.z, net.embed(b.rows).detach(), b.label, strict=True)
         }
-        found = {tuple(z.tolist()) for z in drawn.z}
-        assert found == set(events)
-        for z, rows, label in zip(drawn.z, drawn.rows, drawn.label, strict=True):
-            assert events[tuple(z.tolist())] == (rows.tolist(), float(label))
-
-    def test_forgets_rows_that_went_to_other_ids(self) -> None:
-        """An event from before a row was given to another id has the unknown id's row; one from after keeps it."""
-        replay, stream = Replay(1000, seed=0), batches(7)
-        for batch in stream:
-            replay.add(batch)
-        before = {tuple(z.tolist()) for b in stream[:5] for z, row in zip(b.z, b.rows[:, 0], strict=True) if row == 3}
-        after = {tuple(z.tolist()) for b in stream[5:] for z, row in zip(b.z, b.rows[:, 0], strict=True) if row == 3}
-        drawn = replay.draw(3000)
-        row_of = {tuple(z.tolist()): int(row) for z, row in zip(drawn.z, drawn.rows[:, 0], strict=True)}
-        assert {row_of[z] for z in before if z in row_of} == {0}
-        assert {row_of[z] for z in after if z in row_of} == {3}
+        assert {tuple(z.tolist()) for z in drawn.z} == set(events)
+        for z, vectors, label in zip(drawn.z, drawn.vectors, drawn.label, strict=True):
+            torch.testing.assert_close(vectors, events[tuple(z.tolist())][0], rtol=1e-3, atol=1e-4)
+            assert events[tuple(z.tolist())][1] == float(label)
 
 
 class TestPatterns:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,39 +23,24 @@ if TYPE_CHECKING:
     from prunus.online.dense_to_sparse.rules import Rule
     from prunus.online.dense_to_sparse.trainee import Rates
     from prunus.online.learner import Learner, Prepared
+    from prunus.online.replay import Past
     from prunus.prune.obs import Emitted
     from prunus.student.ctr import ClickNet, ClickShape
 
 T = TypeVar("T")
 
 
-RATIO_MEMORY = 0.95
-"""Share that a batch keeps of the fading losses by which past events are judged."""
-REOPEN = 0.4
-"""Share of the way to a bound within which the ratio must come before past events are learned from again."""
-LOOK = 5
-"""Batches from one look at past events to the next, while they are not learned from."""
-
-
 @dataclass(frozen=True)
 class Again:
-    """Learning from the past once more, while it is worth it.
-
-    Events that are known by heart teach nothing but to trust what was remembered of them (rows of rare ids, above all), and
-    events of another time teach what is no longer so. The first have a loss well below that of new events, the second one
-    above it: so events are learned from again only while the ratio of the two losses, fading, is between two bounds.
+    """Learning from the past once more.
 
     Attributes:
         times: batches drawn from the replay for each batch of the stream.
         memory: events that the replay keeps.
-        least: smallest ratio of the loss on past events to that on new ones.
-        most: largest ratio.
     """
 
     times: int = 0
     memory: int = 204_800
-    least: float = 0.87
-    most: float = 1.05
 
 
 class Single:
@@ -87,7 +71,6 @@ class Single:
         self._gradients: list[Tensor] = []
         self._steps = 0
         self._batch = 0
-        self._new, self._ratio, self._looks, self._worth = 0.0, 1.0, 0, True
 
     @property
     def flops_per_event(self) -> Flops:
@@ -105,56 +88,35 @@ class Single:
     def learn(self, batch: Prepared) -> bool:
         """Learn from the batch, then from the past; not at all from a batch that cannot be learned from."""
         self._batch = len(batch)
-        loss = self._step(batch)
-        if loss is None:
+        vectors = self._trainee.net.embed(batch.rows)
+        if not self._step(batch, vectors):
             return False
-        self._new += (1.0 - RATIO_MEMORY) * (loss - self._new) if self._new else loss
         if self._again.times:
-            self._replay.add(batch)
+            self._replay.add(batch, vectors.detach())
             for _ in range(self._again.times):
-                self._learn_again(len(batch))
+                past = self._replay.draw(len(batch))
+                self._step(past, past.vectors)
         return True
 
-    def _learn_again(self, n: int) -> None:
-        """Learn from past events, or where that is not worth it now only look, every few times, whether it is again."""
-        # Once past events were found not to be worth it, they must be well within the bounds to be so again.
-        nearer = 1.0 if self._worth else REOPEN
-        worth = 1.0 - nearer * (1.0 - self._again.least) <= self._ratio <= 1.0 + nearer * (self._again.most - 1.0)
-        self._worth = worth
-        self._looks += 1
-        if worth or self._looks % LOOK == 0:
-            batch = self._replay.draw(n)
-            past = self._step(batch) if worth else self._look(batch)
-            if past is not None:
-                self._ratio += (1.0 - RATIO_MEMORY) * (past / self._new - self._ratio)
-
-    @torch.no_grad()
-    def _look(self, batch: Prepared) -> float | None:
-        net = self._trainee.net
-        masked = [weight * mask for weight, mask in zip(net.hidden, self._masks, strict=True)]
-        loss = float(log_loss(net(batch.z, batch.rows, masked), batch))
-        return loss if math.isfinite(loss) else None
-
-    def _step(self, batch: Prepared) -> float | None:
-        """Take one step; give the loss before it, None where the step could not be taken."""
+    def _step(self, events: Prepared | Past, vectors: Tensor) -> bool:
+        """Take one step, and say whether it could be taken; embeddings learn where ``vectors`` has a gradient."""
         if self._steps % self._rule.every == 0:
             self.repattern()
         net = self._trainee.net
         leaves = [(w.detach() * mask).requires_grad_() for w, mask in zip(net.hidden, self._masks, strict=True)]
-        loss = log_loss(net.predict(batch.z, net.embed(batch.rows), leaves), batch)
-        loss.backward()
+        log_loss(net.predict(events.z, vectors, leaves), events).backward()
         gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
         for weight, mask, gradient in zip(net.hidden, self._masks, gradients, strict=True):
             weight.grad = self._rule.gradient(weight.detach(), mask, gradient)
         if not self._trainee.step():
-            return None
+            return False
         self._gradients = gradients
         if self._rule.forgets:
             with torch.no_grad():
                 for weight, mask in zip(net.hidden, self._masks, strict=True):
                     weight.mul_(mask)
         self._steps += 1
-        return float(loss.detach())
+        return True
 
     def repattern(self) -> None:
         """Choose the mask anew, as the rule has it."""
@@ -189,7 +151,6 @@ class Single:
             "gradients": list(self._gradients),
             "steps": self._steps,
             "batch": self._batch,
-            "again": (self._new, self._ratio, self._looks, self._worth),
         }
         parts = {"trainee": self._trainee.state(), "replay": self._replay.state(), "rule": self._rule.state()}
         return {**own, **parts}
@@ -201,7 +162,6 @@ class Single:
         self._replay.load(state["replay"])
         self._rule.load(state["rule"])
         self._masks = [mask.float() for mask in state["masks"]]
-        self._new, self._ratio, self._looks, self._worth = state["again"]
         self._gradients, self._steps, self._batch = list(state["gradients"]), state["steps"], state["batch"]
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from prunus.online.learner import Prepared
+    from prunus.online.replay import Past
     from prunus.student.ctr import ClickShape
     from prunus.student.ctr_optimiser import Rule
 
@@ -151,7 +152,7 @@ def masked(net: ClickNet, masks: Sequence[Tensor]) -> list[Tensor]:
     return [weight * mask for weight, mask in zip(net.hidden, masks, strict=True)]
 
 
-def log_loss(logits: Tensor, batch: Prepared, target: Tensor | None = None) -> Tensor:
+def log_loss(logits: Tensor, batch: Prepared | Past, target: Tensor | None = None) -> Tensor:
     """Mean log-loss of a batch.
 
     Args:
