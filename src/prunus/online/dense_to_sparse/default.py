@@ -1,9 +1,9 @@
 """The learner that a stream gets unless another is asked for, with the settings that were chosen by benchmarks/stream.py.
 
 A narrow net of about twice the weights that are served, half of them masked at any time by a mask that follows the stream
-(:class:`~prunus.online.dense_to_sparse.rules.StraightThrough`); every event is learned from twice, once as it comes and, while that is
-worth it, once from the replay; steps are those of :class:`prunus.student.soap.Soap`, which nets as narrow as this can afford. It needs no
-dense master. One that learns beside it costs its own training and is there to be compared with.
+(:class:`~prunus.online.dense_to_sparse.rules.StraightThrough`); every event is learned from twice, by embeddings and layers as it comes,
+by the layers once more from the replay (:mod:`prunus.online.replay`); steps are those of :class:`prunus.student.soap.Soap`, which nets
+as narrow as this can afford. It needs no dense master. One that learns beside it costs its own training and is there to be compared with.
 """
 
 from __future__ import annotations
