@@ -280,7 +280,9 @@ def test_features_of_a_model_are_matched_by_name():
     data = read_ranking(table, feature_names=["price", "clicks"])
     assert data.feature_names == ("price", "clicks")
     assert np.array_equal(data.X, X[:, [3, 0]], equal_nan=True)
-    with pytest.raises(SchemaError, match=r"lacks 1 of the model's 2 features \('Price'\).*did you mean 'price'"):
+    with pytest.raises(
+        SchemaError, match=r"lacks 1 of the 2 features that the model needs \('Price'\).*did you mean 'price'"
+    ):
         read_ranking(table, feature_names=["Price", "clicks"])
 
 

@@ -90,6 +90,7 @@ def test_a_file_without_its_last_bytes(name, lost, load):
         (b"", ".cbm", "stops after 0 bytes"),
         (b"1 qid:1 1:0.5 2:0.1\n", ".txt", "begins with"),
         (b"PAR1\x15\x04", ".parquet", "Parquet data"),
+        (b"\x40" + bytes(7) + b'{"__metadata__":{"prunus":"{', ".prunus", "a model that prunus wrote"),
         (b"PK\x03\x04\x00", ".zip", "zip archive"),
         (b"\x1f\x8b\x08\x00", ".gz", "gzip"),
         (b"binf\x00\x00", ".model", "old binary format"),

@@ -118,7 +118,7 @@ def _open_file(path: Path) -> Table:
         msg = f"{path}: cannot be read ({error}); expected a whole {kind} file"
         raise ParseError(msg) from error
     except OSError as error:
-        msg = f"{path}: cannot be opened ({error.strerror or error}); expected a file of ranking data"
+        msg = f"{path}: cannot be opened ({error.strerror or error}); expected a Parquet or CSV file: check the path"
         raise DataError(msg) from error
     return Table(str(path), table.schema, table.num_rows, table)
 

@@ -13,7 +13,7 @@ from prunus.data.frames import open_table
 from prunus.data.letor import LetorRows, read_letor_text
 from prunus.data.letor_columns import as_table, fit_names
 from prunus.data.select import Columns, Expression, suggestion
-from prunus.data.tables import Plan, assemble, check_numeric, make_plan, read_rows, read_table
+from prunus.data.tables import Plan, assemble, check_numeric, make_plan, read_rows, read_table, require_features
 from prunus.data.text import BOM, FORM, open_text, reads_as
 from prunus.errors import DataError, EmptyDataError, ParseError, SchemaError
 
@@ -92,7 +92,7 @@ def read_features(
         tables = [open_table(paths)]
     names = tables[0].names
     found = tuple(name if name in names else None for name in feature_names)
-    _require_features(found, feature_names, must, names, tables[0].name)
+    require_features(feature_names, must, names, tables[0].name)
     check_numeric(tables[0], [name for name in found if name is not None])
     where = None if columns.where is None else Expression(columns.where)
     if where is not None:
@@ -186,19 +186,6 @@ def _files(paths: Any) -> tuple[list[Path], Kind]:  # noqa: ANN401 - one path or
             msg = f"{path} is {kind} and {files[0]} is {kinds[files[0]]}; expected files of one kind: read them apart"
             raise DataError(msg)
     return files, kinds[files[0]]
-
-
-def _require_features(
-    found: Sequence[object], feature_names: Sequence[str], must: set[int], names: Sequence[str], source: str
-) -> None:
-    absent = [name for j, name in enumerate(feature_names) if j in must and found[j] is None]
-    if absent:
-        shown = ", ".join(map(repr, absent[:5])) + (" ..." if len(absent) > 5 else "")
-        msg = (
-            f"{source}: lacks {len(absent)} of the {len(must)} features that the model needs ({shown});"
-            f" {suggestion(absent[0], names)}"
-        )
-        raise SchemaError(msg)
 
 
 def _select_letor(rows: LetorRows, columns: Columns, feature_names: Sequence[str] | None) -> RankingData:

@@ -25,7 +25,7 @@ from prunus.errors import (
 from prunus.extras import need
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -107,17 +107,28 @@ def make_plan(table: Table, columns: Columns, feature_names: Sequence[str] | Non
         features = _choose_features(table, columns, plan)
     else:
         features = list(feature_names)
-        _check_schema(features, names, source)
+        require_features(features, range(len(features)), names, source)
     check_numeric(table, features)
     return Plan(features=tuple(features), label=label, where=where, qid=qid, **roles)
 
 
-def _check_schema(features: Sequence[str], names: Sequence[str], source: str) -> None:
-    absent = [name for name in features if name not in names]
+def require_features(feature_names: Sequence[str], needed: Collection[int], names: Sequence[str], source: str) -> None:
+    """Raise if a feature that a model needs is no column.
+
+    Args:
+        feature_names: the features of the model.
+        needed: indices of those that it needs.
+        names: the columns that are there.
+        source: what to call the data in the message.
+
+    Raises:
+        SchemaError: one is absent.
+    """
+    absent = [feature_names[feature] for feature in sorted(needed) if feature_names[feature] not in names]
     if absent:
         shown = ", ".join(map(repr, absent[:5])) + (" ..." if len(absent) > 5 else "")
         msg = (
-            f"{source}: lacks {len(absent)} of the model's {len(features)} features ({shown});"
+            f"{source}: lacks {len(absent)} of the {len(needed)} features that the model needs ({shown});"
             f" {suggestion(absent[0], names)}"
         )
         raise SchemaError(msg)

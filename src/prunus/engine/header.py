@@ -95,7 +95,8 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
         problem, content = f"cannot be read ({getattr(error, 'strerror', None) or error})", b""
     if problem:
-        msg = f"{path} {problem}; expected a model file that prunus wrote (*.prunus)"
+        advice = ": prunus compile makes one of trees, or of a net in ONNX" if problem.startswith("is not") else ""
+        msg = f"{path} {problem}; expected a model file that prunus wrote (*.prunus){advice}"
         raise ModelFileError(msg)
     return content
 

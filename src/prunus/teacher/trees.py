@@ -317,6 +317,8 @@ def _open(data: bytes, path: Path) -> Forest:
     if data.lstrip()[:1] == b"{":
         return _open_json(data, source)
     found = next((what for head, what in FOREIGN.items() if data.startswith(head)), None)
+    if data[8:].startswith(b'{"__metadata__":{"prunus"'):
+        found = "a model that prunus wrote: name the one that it was made from"
     got = found or ("an empty file" if not data else f"a file that begins with {data[:12]!r}")
     msg = f"{source}: got {got}; expected {EXPECTED}"
     raise TeacherError(msg)
