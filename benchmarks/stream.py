@@ -3,9 +3,9 @@
     python benchmarks/stream.py run --data ../shared/data --work ~/stream-work        # any number of processes at once
     python benchmarks/stream.py table --work ~/stream-work -o benchmarks/results/stream-goals.json
 
-*Tuning*: every method tries five learning rates (with SOAP three) on the first 30 % of a stream (seed 0, 90 % fewer operations), and the one
-with the smallest loss over its last two thirds is taken for all seeds and densities; generated streams, which begin alike,
-all take what the one without drift chose. *Report*: the other 70 %. Gap: by how
+*Tuning*: every method tries five learning rates on the first 30 % of a stream (seed 0, 90 % fewer operations), and further ones by a
+factor of two while the best stands at an end; the one with the smallest loss over the last two thirds of that is taken for all seeds and densities; generated streams, which begin alike,
+all take what the one without drift chose. Generated streams are reported on seeds that no design has seen. *Report*: the other 70 %. Gap: by how
 much the loss of a method is above that of the dense net trained alone, in per cent. The interval is of a paired bootstrap,
 over windows of 20,480 events and over seeds. Each cell is a file of the work folder: a run that is stopped goes on there.
 """
@@ -34,7 +34,10 @@ TUNED, FIRST = 0.3, 0.1
 WINDOW = 40
 """Batches of a window of the bootstrap."""
 RESAMPLES = 4000
-SEEDS = {**dict.fromkeys(REAL, 5), **dict.fromkeys(DRIFTS, 3)}
+SEEDS, FRESH = range(5), range(3, 6)
+"""Of real and of generated streams: seeds 0 to 2 of these were looked at while the default was designed."""
+FURTHER = 3
+"""Rates that are tried beyond an end of a grid."""
 MAIN = 0.1
 FOR_ALL_DENSITIES = ("dense", "dense, int8", "dense, SOAP")
 """Methods that have no density."""
@@ -67,36 +70,38 @@ class Cell:
 
 def cells() -> list[Cell]:
     """All cells, the most telling first."""
-    core = (REFERENCE, "small dense", OURS, "sparse, SOAP")
+    core = (REFERENCE, "small dense", OURS, "sparse, SOAP", "small dense, SOAP, again")
     found = [Cell(stream, name, MAIN, seed) for seed in range(2) for stream in REAL for name in core]
-    found += [Cell(stream, name, MAIN, 0) for stream in DRIFTS for name in core]
-    found += [Cell(REAL[0], "RigL", MAIN, 0), Cell(REAL[0], "small dense, SOAP, again", MAIN, 0)]
-    found += [Cell(stream, name, MAIN, seed) for seed in range(3) for stream in REAL for name in core]
-    found += [Cell(stream, name, density, 0) for density in (0.05, 0.2) for stream in REAL for name in core]
-    found += [Cell(stream, "RigL", MAIN, 0) for stream in REAL]
-    found += [Cell(stream, name, MAIN, seed) for seed in range(5) for stream in REAL for name in core]
-    found += [Cell(stream, "co-trained", MAIN, 0) for stream in REAL]
-    found += [Cell(stream, name, MAIN, seed) for seed in range(3) for stream in DRIFTS for name in core]
-    found += [Cell(stream, name, d, seed) for seed in range(5) for d in (0.05, 0.2) for stream in REAL for name in core]
-    found += [Cell(stream, name, MAIN, seed) for seed in range(5) for stream in REAL for name in METHODS]
-    found += [Cell(stream, name, MAIN, seed) for seed in range(3) for stream in DRIFTS for name in METHODS]
-    found += [Cell(s, name, d, seed) for seed in range(5) for d in (0.05, 0.2) for s in REAL for name in METHODS]
+    found += [Cell(stream, name, MAIN, seed) for seed in FRESH for stream in DRIFTS for name in core]
+    found += [Cell(stream, name, d, 0) for d in (0.05, 0.2) for stream in REAL for name in core]
+    found += [Cell(stream, name, MAIN, 0) for stream in REAL for name in METHODS]
+    found += [Cell(stream, name, MAIN, FRESH[0]) for stream in DRIFTS for name in METHODS]
+    found += [Cell(stream, name, MAIN, seed) for seed in SEEDS for stream in REAL for name in METHODS]
+    found += [Cell(stream, name, d, seed) for seed in SEEDS for d in (0.05, 0.2) for stream in REAL for name in core]
+    found += [Cell(stream, name, MAIN, seed) for seed in FRESH for stream in DRIFTS for name in METHODS]
+    found += [Cell(s, name, d, seed) for seed in SEEDS for d in (0.05, 0.2) for s in REAL for name in METHODS]
     singular = [Cell(c.stream, c.method, MAIN, c.seed) if c.method in FOR_ALL_DENSITIES else c for c in found]
     return list(dict.fromkeys(singular))
 
 
 def tune(cell: Cell, data: Path, work: Path) -> float | None:
     """Choose the rate of a cell; None while another process is at it."""
-    losses, rates = {}, METHODS[cell.method].rates
+    rates = METHODS[cell.method].rates
     if len(rates) == 1:
         return rates[0]
-    for rate in rates:
-        stream = DRIFTS[0] if cell.stream in DRIFTS else cell.stream
+    stream = DRIFTS[0] if cell.stream in DRIFTS else cell.stream
+    losses: dict[float, float] = {}
+    waiting, further = list(rates), FURTHER
+    while waiting:
+        rate = waiting.pop()
         trial = measured(Cell(stream, cell.method, MAIN, 0, rate), data, work)
         if trial is None:
             return None
         losses[rate] = part(trial["loss"], stream, work, FIRST, TUNED)
-    return min(losses, key=losses.__getitem__)
+        best = min(losses, key=losses.__getitem__)
+        if not waiting and further and best in (min(losses), max(losses)):
+            waiting, further = [best / 2 if best == min(losses) else best * 2], further - 1
+    return best
 
 
 def part(loss: list[float], stream: str, work: Path, first: float, last: float) -> float:

@@ -1,4 +1,4 @@
-"""The methods of benchmarks/stream.py. Each has five learning rates to be tuned (those with SOAP three), and nothing else."""
+"""The methods of benchmarks/stream.py. Each has five learning rates to be tuned, and nothing else."""
 
 from __future__ import annotations
 
