@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,9 @@ def load(name: str, seed: int, data: Path, work: Path) -> Stream:
     file = work / f"stream-{name}-{seed if name in DRIFTS else 0}.pt"
     if not file.exists():
         events = drifting_events(name, GENERATED, seed).events if name in DRIFTS else _real(name, data)
-        torch.save(_prepare(events), file)
+        part = file.with_suffix(f".{os.getpid()}.part")  # other processes may want the same stream
+        torch.save(_prepare(events), part)
+        part.rename(file)
     kept = torch.load(file, weights_only=True)
     batches = []
     for number, fresh in enumerate(kept["fresh"]):
