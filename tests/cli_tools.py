@@ -84,10 +84,22 @@ def run(*args: object) -> Done:
     return Done(done.exit_code, done.stdout, done.stderr)
 
 
+STARTED = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import prunus.bench.run as bench
+bench.ROUNDS = 1
+from prunus.cli import main
+main()
+"""
+
+
 def start(*args: object, **settings: Any) -> subprocess.Popen[str]:
-    """Start the command in a process of its own; what it times, it times in one round only."""
-    code = "import prunus.bench.run as bench; bench.ROUNDS = 1; from prunus.cli import main; main()"
-    command = [sys.executable, "-c", code, *map(str, args)]
+    """Start the command in a process of its own; what it times, it times in one round only.
+
+    Ctrl-C reaches it wherever the tests run: a shell's background jobs ignore SIGINT, and their children inherit that.
+    """
+    command = [sys.executable, "-c", STARTED, *map(str, args)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env={**os.environ, **settings})
 
