@@ -25,6 +25,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture
+def short_jobs(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time in one round, and choose masks by few documents' curvatures: no test looks at how long or how well.
+
+    Curvatures of 4096 documents are most of a training on the few hundred documents of the tests.
+    """
+    monkeypatch.setattr("prunus.bench.run.ROUNDS", 1)
+    monkeypatch.setattr("prunus.prune.gradual.DOCUMENTS", 256)
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Generate data, and train a small teacher on them."""

@@ -88,14 +88,16 @@ STARTED = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import prunus.bench.run as bench
+import prunus.prune.gradual as gradual
 bench.ROUNDS = 1
+gradual.DOCUMENTS = 256
 from prunus.cli import main
 main()
 """
 
 
 def start(*args: object, **settings: Any) -> subprocess.Popen[str]:
-    """Start the command in a process of its own; what it times, it times in one round only.
+    """Start the command in a process of its own; what it times, it times in one round only, and it prunes by few documents.
 
     Ctrl-C reaches it wherever the tests run: a shell's background jobs ignore SIGINT, and their children inherit that.
     """

@@ -82,7 +82,7 @@ def test_a_teacher_without_names_goes_by_position(world: World, tmp_path: Path) 
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-@pytest.mark.usefixtures("cache")
+@pytest.mark.usefixtures("short_jobs")
 def test_compress_from_one_file(world: World, tmp_path: Path) -> None:
     """One file, split by conditions and by query, is enough for the whole job."""
     args = ["rank", "compress", world["teacher.txt"], "--train", world["test.parquet"], "--train-where", "part<=2"]
@@ -94,7 +94,7 @@ def test_compress_from_one_file(world: World, tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-@pytest.mark.usefixtures("cache")
+@pytest.mark.usefixtures("short_jobs")
 def test_compress_a_column_of_scores(world: World, tmp_path: Path) -> None:
     """A column of scores stands in for the teacher; without a model there is no forest to time."""
     import pyarrow as pa
@@ -132,7 +132,7 @@ def test_compress_a_column_of_scores(world: World, tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-@pytest.mark.usefixtures("cache")
+@pytest.mark.usefixtures("short_jobs")
 def test_compress_letor_text(world: World, tmp_path: Path) -> None:
     """LETOR text works from the teacher to the scores; features are matched by their numbers."""
     import gzip

@@ -334,7 +334,7 @@ def test_inspect_shows_what_a_file_holds(world: World, model: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.usefixtures("cache")
+@pytest.mark.usefixtures("short_jobs")
 def test_compress_gives_what_it_promises(world: World, tmp_path: Path) -> None:
     """One call writes model, result and report, prints the promised keys, and run again gives the same model."""
     out = tmp_path / "out"

@@ -38,6 +38,17 @@ QUICK = {
 }
 """What is added to a documented command, so that it ends soon; an option given twice counts as given last."""
 
+EXAMPLE = """
+import runpy, sys
+import prunus.bench.run as bench
+import prunus.prune.gradual as gradual
+bench.ROUNDS = 1
+gradual.DOCUMENTS = 256
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs an example as a program; what it times, it times in one round only, and it prunes by few documents."""
+
 FIGURE = re.compile(r"\d\.\d+")
 
 
@@ -60,12 +71,11 @@ def quickly(call: list[str]) -> Done:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_jobs: None) -> Path:
     """Stand in a folder that holds the files that the pages speak of."""
     from prunus.data.synthetic import generate_ranking
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("prunus.bench.run.ROUNDS", 1)
     for seed, (name, n) in enumerate({"train": 60, "valid": 30, "test": 60}.items()):
         write_parquet(tmp_path / f"{name}.parquet", generate_ranking(n, seed, docs_per_query=(5, 15)))
     interactions = make_interactions(250, 80, n_each=12)
@@ -167,7 +177,7 @@ def test_examples_run(name: str, folder: Path, model: Path) -> None:
     if name == "serve.py":
         (folder / "prunus-demo").mkdir()
         (folder / "prunus-demo" / "ranker.prunus").write_bytes(model.read_bytes())
-    command = [sys.executable, str(ROOT / "examples" / name), *EXAMPLES[name]]
+    command = [sys.executable, "-c", EXAMPLE, str(ROOT / "examples" / name), *EXAMPLES[name]]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout
