@@ -1,4 +1,4 @@
-"""Model files taken apart and forged: right checksums, wrong contents."""
+"""A small model file; and files taken apart and forged: right checksums, wrong contents."""
 
 from __future__ import annotations
 
@@ -6,11 +6,54 @@ import contextlib
 import json
 import struct
 
+import numpy as np
 import safetensors.numpy
 
-from prunus.engine.file import load
+from prunus.data.ranking import Schema
+from prunus.engine.file import load, to_bytes
 from prunus.engine.header import sign
+from prunus.engine.network import Activation, Dense, InputStage, Network, SlotKind, Sparse
 from prunus.errors import ModelFileError
+
+
+def f32(*values):
+    """Make a float32 array."""
+    return np.array(values, np.float32)
+
+
+def u16(*values):
+    """Make a uint16 array."""
+    return np.array(values, np.uint16)
+
+
+def i32(*values):
+    """Make an int32 array."""
+    return np.array(values, np.int32)
+
+
+def known_network():
+    """Make a small network whose first layer is sparse and second dense, and its schema."""
+    n = 3
+    inputs = InputStage(
+        feature=np.array([0, 1, 1]),
+        kind=np.array([SlotKind.VALUE, SlotKind.LOG, SlotKind.MISSING]),
+        center=np.zeros(n, np.float32),
+        scale=np.ones(n, np.float32),
+        lower=np.full(n, -4, np.float32),
+        upper=np.full(n, 4, np.float32),
+        fill=np.zeros(n, np.float32),
+    )
+    first = np.array([[1, 0, -0.5], [0, 2, 0]], np.float32)
+    layers = (
+        Sparse.from_dense(first, np.array([0.1, -0.2], np.float32), Activation.RELU6),
+        Dense(np.array([[1, -1]], np.float32), np.array([0.5], np.float32), Activation.IDENTITY),
+    )
+    return Network(4, inputs, layers), Schema(("a", "b", "c", "d"), (False, True, False, False))
+
+
+def known_bytes():
+    """Give the bytes of that network's file."""
+    return to_bytes(*known_network(), metadata={"teacher": "ranker.txt"})
 
 
 def parts_of(content):
