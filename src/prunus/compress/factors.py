@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from prunus.compress.row_budget import POPULAR, RowBudget, coarsen, fit, row_length
+from prunus.compress.row_budget import POPULAR, SAMPLED_ITEMS, RowBudget, coarsen, fit, row_length
 from prunus.distill.factors import FactorLoop, FactorSettings, TeacherLists
 from prunus.engine.recommender import DenseFactors, SparseFactors
 from prunus.engine.recommender_file import packed_bytes
@@ -210,20 +210,21 @@ def drawn_width(
     Raises:
         BudgetImpossibleError: one factor is too much.
     """
-    popular = popular_items(train)
+    n = min(train.n_items, SAMPLED_ITEMS)
+    popular = np.arange(min(POPULAR, n), dtype=np.int32)
 
-    def size(width: int) -> int:
-        model = Factors(train.n_items, width, seed=0, bits=bits)
+    def bytes_per_item(width: int) -> float:
+        model = Factors(n, width, seed=0, bits=bits)
         model.calibrate()
-        return packed_bytes(_dense(model, popular), metadata=metadata or {})
+        return packed_bytes(_dense(model, popular), metadata=metadata or {}) / n
 
     low, high = 0, min(math.ceil(8 * budget.bytes_per_item), train.n_items)  # a value takes a bit at least
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if size(middle) <= budget.n_bytes else (low, middle - 1)
+        low, high = (middle, high) if bytes_per_item(middle) <= budget.bytes_per_item else (low, middle - 1)
     if low == 0:
         msg = f"got {budget.bytes_per_item:.3g} bytes an item; one factor of {bits} bits takes more: expected a larger budget"
-        raise BudgetImpossibleError(msg, f"{math.ceil(size(1) / train.n_items)}B")
+        raise BudgetImpossibleError(msg, f"{math.ceil(bytes_per_item(1))}B")
     return low
 
 
