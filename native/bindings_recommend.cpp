@@ -4,6 +4,7 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <new>
 #include <optional>
@@ -87,8 +88,10 @@ void check_threads(unsigned n_threads) {
 
 size_t recommend(const Recommender& self, nb::handle indptr_object, nb::handle items_object, nb::handle ids_object,
                  nb::handle scores_object, std::optional<Vector<uint8_t>> allowed, bool mask_seen, unsigned n_threads) {
-    const Buffer<int32_t> indptr(indptr_object, 1, false, "indptr"), items(items_object, 1, false, "items"),
-        ids(ids_object, 2, true, "ids");
+    const Buffer<int32_t> indptr(indptr_object, 1, false, "indptr"), items(items_object, 1, false, "items");
+    // They arrive while the other arguments are looked at; hardware fetches the rest of long ones.
+    for (size_t i = 0; i < std::min<size_t>(items.shape(0), 1024); i += 16) __builtin_prefetch(items.data() + i);
+    const Buffer<int32_t> ids(ids_object, 2, true, "ids");
     const Floats scores(scores_object, 2, true, "scores");
     const Request request = request_of(self, indptr, items, allowed, ids.shape(1), mask_seen);
     check_out("ids", request.users, request.k, ids.shape(0), ids.shape(1));

@@ -36,6 +36,8 @@ MODELS = {
     "item-item": lambda rng, n: make_sparse(rng, n, stored=min(5, n), item_item=True, scale=True, bias=True),
     "dense": lambda rng, n: make_dense(rng, n, 17, bits=8, bias=True),
     "dense floats": lambda rng, n: make_dense(rng, n, 8, tied=False),
+    "dense of four bits, two lines a row": lambda rng, n: make_dense(rng, n, 150, bits=4),
+    "dense of four bits, six lines a row": lambda rng, n: make_dense(rng, n, 701, bits=4, bias=True),
 }
 
 
@@ -138,6 +140,28 @@ def test_long_histories(isa, bits):
     scores = (np.array([dense[history].sum(axis=0) for history in histories]) @ dense.T).astype(np.float32)
     assert close(scorer.scores(histories), scores).all()
     check_lists(scorer.recommend(histories, 9, mask_seen=False), scores, np.ones_like(scores, bool), 9)
+
+
+def test_histories_and_out_of_any_layout():
+    """What an array looks like in memory changes no list, also after the usual layout was met; what cannot be written
+    to is refused."""
+    scorer = RecommendScorer(make_sparse(np.random.default_rng(3), 60, 40, 9, bits=4))
+    indptr, items = np.array([0, 3, 5], np.int32), np.array([1, 8, 30, 4, 59], np.int32)
+    expected = scorer.recommend((indptr, items), 6)
+    frozen = items.copy()
+    frozen.flags.writeable = False
+    shifted = np.frombuffer(b"x" + items.tobytes(), np.uint8)[1:].view(np.int32)  # not aligned
+    for other in (items.astype(np.int64), items.astype(">i4"), np.repeat(items, 2)[::2], frozen, shifted):
+        found = scorer.recommend((indptr, other), 6)
+        np.testing.assert_array_equal(found.ids, expected.ids)
+        np.testing.assert_array_equal(found.scores, expected.scores)
+    out = np.empty((2, 6), np.int32), np.empty((2, 6), np.float32)
+    assert scorer.recommend((indptr, items), 6, out=out).ids is out[0]
+    np.testing.assert_array_equal(out[0], expected.ids)
+    out[1].flags.writeable = False
+    for refused in (out, (out[0][:, ::1].T.copy().T, out[0].astype(np.float32)), (out[1], out[0])):
+        with pytest.raises(DataError, match="out"):
+            scorer.recommend((indptr, items), 6, out=refused)
 
 
 def test_ties_go_to_the_lower_number():

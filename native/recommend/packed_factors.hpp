@@ -24,11 +24,13 @@ struct Quads {
     const float* step;         // [groups * 16]: distance of two levels
     const int32_t* level_sum;  // [groups * 16]: -128 times the sum of an item's levels
     const float* reach;        // [groups * 16]: half the sum of an item's magnitudes, and 1 % more
-    // Or null: all levels plus 8, [groups / nibble_groups][factors / 4][nibble_groups / 2][16][4], up to whole blocks
-    // of factors: the low half of a byte is of an even group, the high half of the odd one after it.
+    bool alike;                // one step for all items, and no biases
+    // Or null: all levels plus 8, [groups / nibble_groups][factors / 4][nibble_groups / 2][16][4]: the low half of a
+    // byte is of an even group, the high half of the odd one after it.
     const char* nibbles;
+    bool nibbles_for_many;  // whether they take less time than steps that four users share
     // Or null, at most one of them: all levels by item, [items][stride], `stride` a multiple of 256 factors; of four
-    // bits as in `add_nibbles`.
+    // bits as in `add_nibbles`, a multiple of 128.
     const int8_t* levels;
     const char* level_nibbles;
     size_t stride;

@@ -88,6 +88,7 @@ class Recommender {
 
     template <class T>
     const T* keep(const std::vector<T>& values);
+    char* room(size_t bytes);
 
     const RecommendIsa& isa_;
     PackedFactors packed_{};
@@ -107,16 +108,15 @@ class Recommender {
     size_t encode_stride_ = 0;
     const int32_t* place_of_ = nullptr;
     std::vector<std::shared_ptr<void>> kept_;
+    char* free_ = nullptr;  // what is left of the last large pages
+    size_t free_bytes_ = 0;
 };
 
 template <class T>
 const T* Recommender::keep(const std::vector<T>& values) {
-    constexpr std::align_val_t line{64};
-    const std::shared_ptr<void> memory(::operator new(values.size() * sizeof(T) + 64, line),
-                                       [](void* p) { ::operator delete(p, std::align_val_t{64}); });
-    if (!values.empty()) std::memcpy(memory.get(), values.data(), values.size() * sizeof(T));
-    kept_.push_back(memory);
-    return static_cast<const T*>(memory.get());
+    char* const memory = room(values.size() * sizeof(T));
+    if (!values.empty()) std::memcpy(memory, values.data(), values.size() * sizeof(T));
+    return reinterpret_cast<const T*>(memory);
 }
 
 }  // namespace recommend

@@ -16,13 +16,12 @@ struct Vec {
     static PRUNUS_INLINE uint32_t at_least(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 };
 
-constexpr size_t widest = 256;  // factors of which levels are added at once
-
 // Add `step` times sums of levels, in 16 bits, to a profile.
+template <size_t vectors>
 PRUNUS_INLINE void join(const __m512i* sum, float step, float* profile) {
     const Vec::Reg by = Vec::splat(step);
     PRUNUS_UNROLL
-    for (size_t i = 0; i < widest / 32; ++i) {
+    for (size_t i = 0; i < vectors; ++i) {
         float* out = profile + 32 * i;
         const __m512i low = _mm512_cvtepi16_epi32(_mm512_castsi512_si256(sum[i])),
                       high = _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(sum[i], 1));
@@ -34,7 +33,7 @@ PRUNUS_INLINE void join(const __m512i* sum, float step, float* profile) {
 // Levels are added in 16 bits, 256 rows at most before they could overflow; then they join the profile.
 void add_levels(const int8_t* levels, size_t stride, const int32_t* first, const int32_t* last, float step,
                 float* profile) noexcept {
-    constexpr size_t most_rows = 256, ahead = 16;
+    constexpr size_t most_rows = 256, ahead = 16, widest = 256;
     for (; first != last;) {
         const int32_t* end = static_cast<size_t>(last - first) > most_rows ? first + most_rows : last;
         for (size_t begin = 0; begin < stride; begin += widest) {
@@ -54,49 +53,71 @@ void add_levels(const int8_t* levels, size_t stride, const int32_t* first, const
                         sum[i],
                         _mm512_cvtepi8_epi16(_mm256_load_si256(reinterpret_cast<const __m256i*>(row + 32 * i))));
             }
-            join(sum, step, profile + begin);
+            join<8>(sum, step, profile + begin);
         }
         first = end;
     }
 }
 
-// Nibbles are added in bytes, 17 rows at most before they could overflow, and these in 16 bits, 240 times at most.
+// `lines` cache lines of each row, from `levels` on. Nibbles are added in bytes, 17 rows at most before they could
+// overflow, and these in 16 bits.
+template <int lines>
+PRUNUS_INLINE void add_lines(const char* levels, size_t bytes, const int32_t* first, const int32_t* last, float step,
+                             float* profile) {
+    constexpr ptrdiff_t most_rows = 17, ahead = 16;
+    const __m512i nibble = _mm512_set1_epi8(15);
+    __m512i sum[4 * lines];
+    PRUNUS_UNROLL
+    for (int i = 0; i < 4 * lines; ++i) sum[i] = _mm512_set1_epi16(static_cast<int16_t>(-8 * (last - first)));
+    for (const int32_t* item = first; item != last;) {
+        __m512i few[2 * lines];
+        PRUNUS_UNROLL
+        for (int i = 0; i < 2 * lines; ++i) few[i] = _mm512_setzero_si512();
+        for (const int32_t* stop = last - item > most_rows ? item + most_rows : last; item != stop; ++item) {
+            const char* row = levels + static_cast<size_t>(*item) * bytes;
+            if (last - item > ahead) {
+                const char* later = levels + static_cast<size_t>(item[ahead]) * bytes;
+                PRUNUS_UNROLL
+                for (int i = 0; i < lines; ++i) __builtin_prefetch(later + 64 * i);
+            }
+            PRUNUS_UNROLL
+            for (int i = 0; i < 2 * lines; i += 2) {
+                const __m512i both = _mm512_load_si512(row + 32 * i);
+                few[i] = _mm512_add_epi8(few[i], _mm512_and_si512(both, nibble));
+                few[i + 1] = _mm512_add_epi8(few[i + 1], _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble));
+            }
+        }
+        PRUNUS_UNROLL
+        for (int i = 0; i < 2 * lines; ++i) {
+            sum[2 * i] = _mm512_add_epi16(sum[2 * i], _mm512_cvtepu8_epi16(_mm512_castsi512_si256(few[i])));
+            sum[2 * i + 1] =
+                _mm512_add_epi16(sum[2 * i + 1], _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(few[i], 1)));
+        }
+    }
+    join<4 * lines>(sum, step, profile);
+}
+
+// Sums of 16 bits hold 240 times 17 rows. Up to 512 factors each row is met once.
 void add_nibbles(const char* levels, size_t stride, const int32_t* first, const int32_t* last, float step,
                  float* profile) noexcept {
-    constexpr ptrdiff_t most_rows = 17, most_sums = 240, ahead = 16;
-    const __m512i nibble = _mm512_set1_epi8(15);
+    constexpr ptrdiff_t most_rows = 17 * 240;
+    const size_t bytes = stride / 2;
     for (; first != last;) {
-        const int32_t* end = last - first > most_rows * most_sums ? first + most_rows * most_sums : last;
-        for (size_t begin = 0; begin < stride; begin += widest) {
-            __m512i sum[8];
-            PRUNUS_UNROLL
-            for (int i = 0; i < 8; ++i) sum[i] = _mm512_set1_epi16(static_cast<int16_t>(-8 * (end - first)));
-            for (const int32_t* item = first; item != end;) {
-                __m512i few[4];
-                PRUNUS_UNROLL
-                for (int i = 0; i < 4; ++i) few[i] = _mm512_setzero_si512();
-                for (const int32_t* stop = end - item > most_rows ? item + most_rows : end; item != stop; ++item) {
-                    const char* row = levels + (static_cast<size_t>(*item) * stride + begin) / 2;
-                    if (end - item > ahead) {
-                        const char* later = levels + (static_cast<size_t>(item[ahead]) * stride + begin) / 2;
-                        __builtin_prefetch(later);
-                        __builtin_prefetch(later + 64);
-                    }
-                    PRUNUS_UNROLL
-                    for (int i = 0; i < 4; i += 2) {
-                        const __m512i both = _mm512_load_si512(row + 32 * i);
-                        few[i] = _mm512_add_epi8(few[i], _mm512_and_si512(both, nibble));
-                        few[i + 1] = _mm512_add_epi8(few[i + 1], _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble));
-                    }
-                }
-                PRUNUS_UNROLL
-                for (int i = 0; i < 4; ++i) {
-                    sum[2 * i] = _mm512_add_epi16(sum[2 * i], _mm512_cvtepu8_epi16(_mm512_castsi512_si256(few[i])));
-                    sum[2 * i + 1] =
-                        _mm512_add_epi16(sum[2 * i + 1], _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(few[i], 1)));
-                }
+        const int32_t* end = last - first > most_rows ? first + most_rows : last;
+        for (size_t begin = 0; begin < bytes;) {
+            const size_t left = bytes - begin;
+            const char* from = levels + begin;
+            float* to = profile + 2 * begin;
+            if (left >= 256) {
+                add_lines<4>(from, bytes, first, end, step, to);
+            } else if (left >= 192) {
+                add_lines<3>(from, bytes, first, end, step, to);
+            } else if (left >= 128) {
+                add_lines<2>(from, bytes, first, end, step, to);
+            } else {
+                add_lines<1>(from, bytes, first, end, step, to);
             }
-            join(sum, step, profile + begin);
+            begin += std::min<size_t>(left, 256);
         }
         first = end;
     }

@@ -147,12 +147,14 @@ PRUNUS_INLINE float score_exactly(const PackedFactors& model, const User& user, 
 
 // From sums of levels times units of the profile: the upper bounds of a group's scores are written, the lower ones join
 // the maxima of a part.
+template <bool alike>
 PRUNUS_INLINE void keep_bounds(const PackedFactors& model, User& user, uint32_t first, uint32_t part, float unit,
                                __m512i sum) {
     const Quads& quads = model.quads;
     const Vec::Reg units = Vec::splat(unit), off = _mm512_mul_ps(Vec::load(quads.reach + first), units);
-    const Vec::Reg score = Vec::fma(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(Vec::load(quads.step + first), units),
-                                    Vec::load(model.bias + first));
+    const Vec::Reg step = alike ? Vec::splat(quads.step[0]) : Vec::load(quads.step + first),
+                   bias = alike ? Vec::splat(0.0f) : Vec::load(model.bias + first);
+    const Vec::Reg score = Vec::fma(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(step, units), bias);
     _mm512_store_ps(user.scores + first, Vec::add(score, off));
     const Vec::Reg before = Vec::load(user.maxima + part);
     _mm512_store_ps(user.maxima + part,
@@ -163,11 +165,13 @@ PRUNUS_INLINE void keep_bounds(const PackedFactors& model, User& user, uint32_t 
 // that takes fewer bytes and instructions than looking the stored ones up, as nothing is shared with other users. A
 // byte has an item's level in its low half and, in its high half, that of the item 16 places on: whole bytes give the
 // sum of one plus 16 times that of the other.
+template <bool alike>
 void bound_nibbles(const PackedFactors& model, User& user, float unit) {
-    const size_t width = (static_cast<size_t>(model.factors) + block - 1) / block * block;
-    char* profile = user.tables + width;  // behind the bytes with their offset of 128
+    const size_t width = (static_cast<size_t>(model.factors) + 3) / 4 * 4,
+                 whole = static_cast<size_t>(model.quads.blocks) * block;
+    char* profile = user.tables + whole;  // behind the bytes with their offset of 128
     __m512i total = _mm512_setzero_si512();
-    for (size_t i = 0; i < width; i += 64) {
+    for (size_t i = 0; i < whole; i += 64) {
         const __m512i bytes = _mm512_xor_si512(_mm512_load_si512(user.tables + i), _mm512_set1_epi8(-128));
         _mm512_store_si512(profile + i, bytes);
         total = _mm512_dpbusd_epi32(total, _mm512_set1_epi8(8), bytes);
@@ -199,7 +203,7 @@ void bound_nibbles(const PackedFactors& model, User& user, float unit) {
             if (place >= model.items) return;
             const __m512i sum =
                 i % 2 == 0 ? low[i / 2] : _mm512_srai_epi32(_mm512_sub_epi32(both[i / 2], low[i / 2]), 4);
-            keep_bounds(model, user, place, part, unit, _mm512_add_epi32(sum, offset));
+            keep_bounds<alike>(model, user, place, part, unit, _mm512_add_epi32(sum, offset));
             part = part + group == most ? 0 : part + group;
         }
     }
@@ -234,13 +238,14 @@ void bound_scores(const PackedFactors& model, User* const* user, const float* un
             }
         }
         PRUNUS_UNROLL
-        for (uint32_t u = 0; u < users; ++u) keep_bounds(model, *user[u], first, part, units[u], sum[u]);
+        for (uint32_t u = 0; u < users; ++u) keep_bounds<false>(model, *user[u], first, part, units[u], sum[u]);
         part = part + group == most ? 0 : part + group;
     }
 }
 
-// The k-th largest of some vectors of numbers, none of them NaN. Their bits, put in order, are searched from the
-// highest bit on: that takes as long whatever the numbers are, and a tenth of std::nth_element's time for a list of 20.
+// At most the k-th largest of some vectors of numbers, none of them NaN, and at least that less 2^-12 of it. Their
+// bits, put in order, are searched from the highest bit on: that takes as long whatever the numbers are, and a
+// twentieth of std::nth_element's time for a list of 20.
 float largest_kth(float* numbers, uint32_t vectors, uint32_t k) {
     const __m512i sign = _mm512_set1_epi32(INT32_MIN);
     for (uint32_t i = 0; i < vectors; ++i) {
@@ -249,7 +254,7 @@ float largest_kth(float* numbers, uint32_t vectors, uint32_t k) {
         Vec::store_any(numbers + i * Vec::lanes, _mm512_castsi512_ps(flipped));
     }
     uint32_t found = 0;
-    for (uint32_t bit = 1u << 31; bit != 0; bit >>= 1) {
+    for (uint32_t bit = 1u << 31; bit >= 1u << 11; bit >>= 1) {
         const __m512i least = _mm512_set1_epi32(static_cast<int>(found | bit));
         uint32_t count = 0;
         for (uint32_t i = 0; i < vectors; ++i)
@@ -257,6 +262,7 @@ float largest_kth(float* numbers, uint32_t vectors, uint32_t k) {
                 _mm512_cmpge_epu32_mask(_mm512_castps_si512(Vec::load(numbers + i * Vec::lanes)), least)));
         found = count >= k ? found | bit : found;
     }
+    found = std::max(found, 0x007fffffu);  // minus infinity; what the bits left out make of it is no number
     found = found >> 31 ? found ^ 1u << 31 : ~found;
     float number;
     std::memcpy(&number, &found, 4);
@@ -303,12 +309,17 @@ void finish(const PackedFactors& model, User& user) {
     const bool nibbles = quads.level_nibbles != nullptr;
     const char* levels = nibbles ? quads.level_nibbles : reinterpret_cast<const char*>(quads.levels);
     const size_t bytes = nibbles ? quads.stride / 2 : quads.stride;
+    constexpr uint32_t ahead = 32;
+    const auto fetch = [&](uint32_t i) {
+        if (levels == nullptr || i >= count) return;
+        for (size_t at = 0; at < bytes; at += 64)
+            __builtin_prefetch(levels + static_cast<size_t>(model.item_at[user.found[i]]) * bytes + at);
+    };
+    for (uint32_t i = 0; i < ahead; ++i) fetch(i);
     const float unit = nibbles ? fill_tables(user.profile, model.factors, user.tables) : 0.0f;
     for (uint32_t i = 0; i < count; ++i) {
         const uint32_t place = static_cast<uint32_t>(user.found[i]);
-        if (levels != nullptr && i + 3 < count)
-            for (size_t at = 0; at < bytes; at += 64)
-                __builtin_prefetch(levels + static_cast<size_t>(model.item_at[user.found[i + 3]]) * bytes + at);
+        fetch(i + ahead);
         const float score = score_exactly(model, user, unit, place);
         if (score >= list.threshold) list.offer(score, model.item_at[place]);
     }
@@ -329,13 +340,16 @@ void best_quads(const PackedFactors& model, User* users, uint32_t count) noexcep
             offer_scores<Vec>(model, user.scores, user.allowed, user.list);
         }
     }
+    const auto alone = model.quads.alike ? bound_nibbles<true> : bound_nibbles<false>;
     static_assert(together == 4, "passes of four, two and one");
-    if (n == 4) {
+    if (model.quads.nibbles_for_many) {
+        for (uint32_t u = 0; u < n; ++u) alone(model, *ready[u], units[u]);
+    } else if (n == 4) {
         bound_scores<4>(model, ready, units);
     } else {
         if (n >= 2) bound_scores<2>(model, ready, units);
         if (n % 2 == 1 && model.quads.nibbles != nullptr)
-            bound_nibbles(model, *ready[n - 1], units[n - 1]);
+            alone(model, *ready[n - 1], units[n - 1]);
         else if (n % 2 == 1)
             bound_scores<1>(model, ready + n - 1, units + n - 1);
     }

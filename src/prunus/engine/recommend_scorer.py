@@ -113,7 +113,7 @@ def _pack(model: Recommender, isa: str) -> _native.Recommender:
 class _Live:
     """One whole model as a call sees it; :meth:`RecommendScorer.swap` replaces the reference to it; items may be others."""
 
-    __slots__ = ("asked_isa", "isa", "item_ids", "metadata", "model", "native", "number_of", "popular")
+    __slots__ = ("asked_isa", "isa", "item_ids", "metadata", "model", "native", "number_of", "popular", "recommend")
 
     def __init__(
         self, model: Recommender, item_ids: tuple[str, ...] | None, metadata: dict[str, Any], asked_isa: str | None
@@ -123,6 +123,7 @@ class _Live:
         self.metadata = metadata
         self.asked_isa = asked_isa
         self.native = _pack(model, choose_isa(asked_isa))
+        self.recommend = self.native.recommend  # bound once
         self.isa = self.native.isa
         self.popular = model.popular_order(model.n_items)
         self.number_of: dict[str, int] | None = None  # built when names are first asked for
@@ -212,6 +213,17 @@ class RecommendScorer(Scorer[_Live]):
         allowed = None
         if candidates is not None or block is not None:
             allowed = allowed_items(live.model.n_items, candidates, block)
+        elif type(histories) is tuple and out is None and k > 0:
+            # What a service asks: as few steps as it can be, each of which takes memory that the last call pushed out
+            # of the caches. What the engine refuses has its error, or its other form, below.
+            try:
+                indptr, items = histories
+                shape = (len(indptr) - 1, k)
+                ids, scores = _empty(shape, _int32), _empty(shape, _float32)
+                if not live.recommend(indptr, items, ids, scores, None, mask_seen, n_threads):
+                    return Lists(ids, scores)
+            except (TypeError, ValueError):
+                pass
         return _recommend(live, histories, k, allowed, mask_seen, n_threads, out)
 
     def recommend_ids(
@@ -335,11 +347,11 @@ def _recommend(
             msg = f"got out of shape {ids.shape}; expected {(n_users, k)}"
             raise DataError(msg)
     try:
-        n_cold = live.native.recommend(indptr, items, ids, scores, allowed, mask_seen, n_threads)
+        n_cold = live.recommend(indptr, items, ids, scores, allowed, mask_seen, n_threads)
     except (TypeError, ValueError) as error:
         indptr, items = to_csr(histories, live.model.n_items)
         try:
-            n_cold = live.native.recommend(indptr, items, ids, scores, allowed, mask_seen, n_threads)
+            n_cold = live.recommend(indptr, items, ids, scores, allowed, mask_seen, n_threads)
         except (TypeError, ValueError):
             msg = f"{error}; expected histories of item numbers, and out of int32 and float32 [n_users, k]"
             raise DataError(msg) from error
