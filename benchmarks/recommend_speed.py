@@ -1,22 +1,25 @@
 """Microseconds for a list of 20: our engine against NumPy, implicit and ONNX Runtime, in turn in one process, one thread.
 
-    taskset -c 1 python benchmarks/recommend_speed.py --data ../shared/data/ml_1m_ultragcn --model recommender.prunus
+    taskset -c 1 python benchmarks/recommend_speed.py --data ../shared/data/ml_1m_ultragcn
 
 Every engine gets histories and gives the 20 best items that are not in them. What each of them runs:
 
-    prunus            the model of --model: sparse factors (random ones of --factors and --stored without it)
+    ticket            a student of 128 bytes an item: wide rows of which a third of the values are kept
+    dense             the same in short rows, whole
     numpy rows        EASE: rows of the weights of the history's items are summed, for each user
     numpy product     EASE: histories x weights, dense
     scipy product     EASE: histories in CSR x dense weights
     onnx ease         EASE as a MatMul, what was seen masked, TopK
-    onnx factors      the factors of prunus as two dense MatMuls, what was seen masked, TopK
+    onnx ticket       the factors of the ticket as two dense MatMuls, what was seen masked, TopK
+    onnx dense        those of the short rows
     implicit items    implicit's CosineRecommender with 64 neighbours, its `recommend`
     implicit als      implicit's AlternatingLeastSquares, 64 factors, users folded in by its `recommend`
     implicit known    the same for users whose factors were computed in training: no history is encoded
 
-The last takes less than any of the others are asked for; it is printed, and no goal is held against it. Quality stands
-in the last column: NDCG@20 of the lists over all test users, where --data has a test part. Writes
-benchmarks/results/recommend-speed.json.
+The last takes less than any of the others are asked for; it is printed, and no goal is held against it. A student that
+--work does not hold is made there first, as `prunus recommend compress --budget 128B --kind tickets` (or `dense`) makes
+it: some ten minutes of one core each, before anything is timed. Quality stands in the last column: NDCG@20 of the lists
+over all test users. Writes benchmarks/results/recommend-speed.json.
 """
 
 from __future__ import annotations
@@ -32,13 +35,14 @@ import numpy as np
 import scipy.sparse
 
 from prunus.bench.machine import describe
+from prunus.bench.peers import cache_dir
 from prunus.bench.stats import order_of_round, paired_ratio, summary
+from prunus.data import splits
 from prunus.data.interactions_reading import read_given
 from prunus.engine.disk import write_atomically
-from prunus.engine.levels import quantise_rows
 from prunus.engine.loading import load
 from prunus.engine.recommend_scorer import RecommendScorer
-from prunus.engine.recommender import SparseFactors, SparseRows
+from prunus.engine.recommender import SparseFactors
 from prunus.engine.recommender_file import packed_bytes
 from prunus.teacher.linear import EaseSettings, fit_ease
 
@@ -47,23 +51,54 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from prunus.data.interactions import Interactions
+
 K = 20
+BATCHES = (1, 256)
 SLICE_SECONDS = 0.05
 GOAL = 5.0
+BUDGET = "128B"
+STUDENTS = {"ticket": "tickets", "dense": "dense"}
+"""Names of the students, and their kinds."""
 UNFAIR = "implicit known"
 
 
-def random_model(n_items: int, n_factors: int, stored: int) -> SparseFactors:
-    """Make tied factors on 4-bit levels at random places."""
-    rng = np.random.default_rng(0)
-    factor = np.sort(np.argsort(rng.random((n_items, n_factors)), axis=1)[:, :stored], axis=1)
-    rows = SparseRows(
-        n_factors,
-        (np.arange(n_items + 1) * stored).astype(np.int32),
-        factor.ravel().astype(np.int32),
-        rng.normal(size=n_items * stored).astype(np.float32),
+def student(kind: str, train: Interactions, test: Interactions, work: Path) -> RecommendScorer:
+    """Load a student, made first where it is not there."""
+    out = work / kind
+    if not (out / "recommender.prunus").exists():
+        from prunus.compress.recommender import compress_recommender
+        from prunus.compress.recommender_recipe import RecommenderRecipe
+
+        recipe = RecommenderRecipe(budget=BUDGET, kind=kind)
+        compress_recommender(splits.given(train, test), recipe=recipe, out=out)
+    scorer = load(out / "recommender.prunus")
+    if not isinstance(scorer, RecommendScorer) or scorer.model.n_items != train.n_items:
+        msg = f"{out} holds a model of other data; expected one of {train.n_items} items: name another --work"
+        raise SystemExit(msg)
+    return scorer
+
+
+def matrices(scorer: RecommendScorer) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give the factors as histories x encoder x decoder."""
+    model = scorer.model
+    assert model.encode is not None
+    encode, decode = (
+        rows.to_dense() if isinstance(model, SparseFactors) else rows for rows in (model.encode, model.decode)
     )
-    return SparseFactors(quantise_rows(rows, 4), popular=np.arange(100, dtype=np.int32))
+    return encode, np.ascontiguousarray(decode.T)
+
+
+def about(scorer: RecommendScorer) -> dict[str, Any]:
+    """Describe a student."""
+    model = scorer.model
+    return {
+        "items": model.n_items,
+        "factors": model.n_factors,
+        "values_per_item": model.nonzeros / model.n_items,
+        "bytes_per_item": packed_bytes(model, metadata=scorer.metadata) / model.n_items,
+        "isa": scorer.isa,
+    }
 
 
 def best(scores: NDArray[np.float32], seen: scipy.sparse.csr_matrix) -> NDArray[np.int64]:
@@ -73,6 +108,11 @@ def best(scores: NDArray[np.float32], seen: scipy.sparse.csr_matrix) -> NDArray[
     top = np.argpartition(scores, -K, axis=1)[:, -K:]
     order = np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1)
     return np.take_along_axis(top, order, axis=1)
+
+
+def ours(scorer: RecommendScorer) -> Callable[[scipy.sparse.csr_matrix], Any]:
+    """Give a student as a function of histories."""
+    return lambda seen: scorer.recommend((seen.indptr, seen.indices), K).ids
 
 
 def numpy_engines(weights: NDArray[np.float32]) -> dict[str, Any]:
@@ -201,19 +241,26 @@ def measure(engines: dict[str, Any], requests: list[Any], batch: int, seconds: f
             "engine": name,
             "batch": batch,
             **summary(slices[name], batch),
-            **paired_ratio(slices[name], slices["prunus"]),
+            "times": {student: paired_ratio(slices[name], slices[student]) for student in STUDENTS},
         }
         rows.append({key.replace("_doc", "_user"): value for key, value in row.items()})
     return rows
+
+
+def goal(rows: list[dict[str, Any]], name: str, batch: int) -> dict[str, Any]:
+    """Hold a student against the fastest of the rivals that encode histories."""
+    rivals = [row for row in rows if row["batch"] == batch and row["engine"] not in {*STUDENTS, UNFAIR}]
+    nearest = min(rivals, key=lambda row: row["times"][name]["ratio"])
+    ratio = nearest["times"][name]["ratio"]
+    print(f"batch {batch}: {name} {ratio:.1f} times as fast as {nearest['engine']}, the fastest rival; goal {GOAL:g}")
+    return {"student": name, "batch": batch, "rival": nearest["engine"], "ratio": ratio, "goal": GOAL, "met": ratio >= GOAL}  # fmt: skip
 
 
 def main() -> None:
     """Time, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder with train.parquet and test.parquet")
-    parser.add_argument("--model", help="a recommender's file; default random factors")
-    parser.add_argument("--factors", type=int, default=512)
-    parser.add_argument("--stored", type=int, default=169, help="values an item of a random model")
+    parser.add_argument("--work", type=Path, default=cache_dir() / "bench" / "recommend-speed")
     parser.add_argument("--seconds", type=float, default=12, help="for each batch size")
     parser.add_argument("--l2", type=float, default=500)
     parser.add_argument("-o", "--out", default="recommend-speed")
@@ -222,63 +269,35 @@ def main() -> None:
 
     folder = Path(arguments.data)
     train, test = read_given(folder / "train.parquet", folder / "test.parquet")
-    if arguments.model:
-        scorer = load(arguments.model)
-        assert isinstance(scorer, RecommendScorer)
-    else:
-        scorer = RecommendScorer(random_model(train.n_items, arguments.factors, arguments.stored))
-    model = scorer.model
-    assert isinstance(model, SparseFactors)
-    assert model.encode is not None
+    scorers = {name: student(kind, train, test, arguments.work) for name, kind in STUDENTS.items()}
     histories = scipy.sparse.csr_matrix(train.users_x_items())
-    decode = np.ascontiguousarray(model.decode.to_dense().T)
     weights = np.ascontiguousarray(fit_ease(train, EaseSettings(l2=arguments.l2)).weights, np.float32)
     engines: dict[str, Any] = {
-        "prunus": lambda seen: scorer.recommend((seen.indptr, seen.indices), K).ids,
+        **{name: ours(scorer) for name, scorer in scorers.items()},
         **numpy_engines(weights),
         "onnx ease": onnx_engine(weights),
-        "onnx factors": onnx_engine(model.encode.to_dense(), decode),
+        **{f"onnx {name}": onnx_engine(*matrices(scorer)) for name, scorer in scorers.items()},
         **implicit_engines(histories),
     }
-    same_items = scorer.item_ids is None or scorer.item_ids == (train.item_ids or tuple(map(str, range(train.n_items))))
-    quality = {
-        name: None if name == "prunus" and not same_items else ndcg(engines[name], histories, test) for name in engines
-    }
+    quality = {name: ndcg(find, histories, test) for name, find in engines.items()}
     rows = []
-    for batch in (1, 256):
+    for batch in BATCHES:
         rows += measure(engines, batches(histories, batch, 512 if batch == 1 else 20), batch, arguments.seconds)
-    print(f"{'engine':16}{'batch':>6}{'us/user':>10}{'p99':>10}{'ratio':>8}{'NDCG@20':>9}")
+    print(f"{'engine':16}{'batch':>6}{'us/user':>10}{'p99':>10}{'x ticket':>10}{'x dense':>9}{'NDCG@20':>9}")
     for row in rows:
         row["ndcg@20"] = quality[row["engine"]]
-        shown = "-" if row["ndcg@20"] is None else f"{row['ndcg@20']:.4f}"
+        ratios = [row["times"][name]["ratio"] for name in STUDENTS]
         print(
-            f"{row['engine']:16}{row['batch']:6}{row['us_per_user']:10.2f}{row['p99_us_per_user']:10.2f}{row['ratio']:8.2f}{shown:>9}"
+            f"{row['engine']:16}{row['batch']:6}{row['us_per_user']:10.2f}{row['p99_us_per_user']:10.2f}"
+            f"{ratios[0]:10.2f}{ratios[1]:9.2f}{row['ndcg@20']:9.4f}"
         )
-    goals = {}
-    for batch in (1, 256):
-        rivals = [row for row in rows if row["batch"] == batch and row["engine"] not in {"prunus", UNFAIR}]
-        nearest = min(rivals, key=lambda row: row["ratio"])
-        goals[str(batch)] = {
-            "rival": nearest["engine"],
-            "ratio": nearest["ratio"],
-            "goal": GOAL,
-            "met": nearest["ratio"] >= GOAL,
-        }
-        print(f"batch {batch}: {nearest['ratio']:.1f} times {nearest['engine']}, the fastest rival; goal {GOAL:g}")
     result = {
         "machine": describe(),
-        "model": {
-            "items": model.n_items,
-            "factors": model.n_factors,
-            "values_per_item": model.nonzeros / model.n_items,
-            "bytes_per_item": packed_bytes(model, metadata=scorer.metadata) / model.n_items,
-            "isa": scorer.isa,
-            "random": arguments.model is None,
-        },
+        "students": {name: about(scorer) for name, scorer in scorers.items()},
         "users": train.n_users,
         "interactions": train.nnz,
         "k": K,
-        "goals": goals,
+        "goals": [goal(rows, name, batch) for name in STUDENTS for batch in BATCHES],
         "rows": rows,
     }
     path = Path(__file__).parent / "results" / f"{arguments.out}.json"

@@ -143,8 +143,7 @@ def test_long_histories(isa, bits):
 
 
 def test_histories_and_out_of_any_layout():
-    """What an array looks like in memory changes no list, also after the usual layout was met; what cannot be written
-    to is refused."""
+    """How an array lies in memory changes no list, also once the usual layout was met; `out` that does not fit is refused."""
     scorer = RecommendScorer(make_sparse(np.random.default_rng(3), 60, 40, 9, bits=4))
     indptr, items = np.array([0, 3, 5], np.int32), np.array([1, 8, 30, 4, 59], np.int32)
     expected = scorer.recommend((indptr, items), 6)
@@ -159,7 +158,7 @@ def test_histories_and_out_of_any_layout():
     assert scorer.recommend((indptr, items), 6, out=out).ids is out[0]
     np.testing.assert_array_equal(out[0], expected.ids)
     out[1].flags.writeable = False
-    for refused in (out, (out[0][:, ::1].T.copy().T, out[0].astype(np.float32)), (out[1], out[0])):
+    for refused in (out, (np.asfortranarray(out[0]), out[0].astype(np.float32)), (out[1], out[0])):
         with pytest.raises(DataError, match="out"):
             scorer.recommend((indptr, items), 6, out=refused)
 
