@@ -151,7 +151,9 @@ def assert_same(out, other):
         (["--top", "16,x"], "expected widths such as 512,256,128"),
         (["--top", ""], "expected widths such as 512,256,128"),
         (["--dense", "none*"], "--dense 'none*' matches no column"),
-        (["--label", "clicked"], "no column 'clicked'"),
+        (["--label", "clicked"], "no column 'clicked' for the label; did you mean 'click'? (choose it with --label)"),
+        (["--time", "when"], "no column 'when' for the time"),
+        (["--dense", "count*,click"], "'click' is a feature and gives the label"),
     ],
 )
 def test_what_is_refused(folder, uninterrupted, more: list[object], said: str) -> None:
@@ -198,6 +200,10 @@ def test_rows_that_are_no_events(tmp_path) -> None:
     assert summary["counts"] == windows[-1]["counts"] == {"events": 598, "bad_label": 2}
     aside = [json.loads(line) for line in (tmp_path / "out" / "set-aside.jsonl").read_text().splitlines()]
     assert [line["reason"] for line in aside] == ["bad_label"] * 2
+    assert [line["row"] for line in aside] == [5, 300]
+    said = run(*words, *SMALL, "-o", tmp_path / "short").out
+    assert f"Also counted: 2 bad_label; what was set aside: {tmp_path / 'short' / 'set-aside.jsonl'}" in said
+    assert "No model was made: the stream ended within the warm-up of 2,048 events (--warm-up)." in said
     assert "neither 0 nor 1" in run(*words, *SMALL, "-o", tmp_path / "other", "--bad", "refuse").refused()
 
 
@@ -308,6 +314,16 @@ def test_rollback_says_what_it_did(tmp_path) -> None:
     assert "has no models" in run("stream", "rollback", tmp_path / "nothing").refused()
 
 
+def test_a_window_in_words_without_a_master() -> None:
+    """Then the sparse models' own entropy is told; so is that no model serves yet, and how many rows were no events."""
+    from prunus.cli.stream_display import words_of
+
+    line = {"ne": {"dense": None, "sparse": 0.9, "served": None}, "gap_percent": {}, "serving": None}
+    assert words_of(line | {"counts": {"events": 9}}) == "sparse NE 0.9000, no model yet"
+    line |= {"ne": {"dense": None, "sparse": 0.9, "served": 0.91}, "serving": 3, "counts": {"bad_time": 2, "late": 1}}
+    assert words_of(line) == "sparse NE 0.9000, served NE 0.9100, model 3, 2 bad"
+
+
 def test_the_line_that_moves_shows_events_and_the_last_window(capsys) -> None:
     """Where stderr is a terminal: events so far, their rate, the last window's figures, and what is said above."""
     from prunus.cli.stream_display import Live, Rate
@@ -318,7 +334,7 @@ def test_the_line_that_moves_shows_events_and_the_last_window(capsys) -> None:
     time.sleep(0.1)
     live.events(123_456)
     live.say("model 2 was rolled back")
-    line = {"ne": {"dense": 0.8123}, "gap_percent": {"sparse": 0.5, "served": 0.6}, "serving": 12}
+    line = {"ne": {"dense": 0.8123}, "gap_percent": {"sparse": 0.5, "served": 0.6}, "serving": 12, "counts": {}}
     live.window(line)
     live.stop()
     shown = " ".join(capsys.readouterr().err.split())

@@ -92,7 +92,7 @@ def test_bad_rows_are_told_with_their_place(tmp_path):
     assert len(read_all(source)) == 9
     assert source.rejects.counts == {"bad_time": 1, "bad_label": 1, "bad_dense": 1}
     told = [json.loads(line) for line in aside.read_text().splitlines()]
-    assert [(one["reason"], one["row"]["request"]) for one in told] == [
+    assert [(one["reason"], one["held"]["request"]) for one in told] == [
         ("bad_time", "r3"),
         ("bad_label", "r5"),
         ("bad_dense", "r8"),

@@ -13,6 +13,7 @@ from prunus.errors import OutputError
 from prunus.report.markup import clean
 from prunus.report.stream import findings, headline, kept, render, write
 from prunus.report.stream_log import MOST_POINTS, Log, read
+from prunus.report.timeline import Series, chart
 from prunus.report.values import number
 from report_pages import BROWSER, HOSTILE, WRONG, Page, assert_needs_nothing, browse, paths, put, rows_of
 from stream_logs import SIZE, WARM_UP, put_down, sample
@@ -207,6 +208,23 @@ def test_a_long_run_is_thinned() -> None:
     content = render(log.run)
     assert len(content) < 600_000
     assert all(points.count(",") <= MOST_POINTS for points in re.findall(r'points="([^"]*)"', content))
+
+
+def test_counts_that_stay_at_nothing_have_a_plain_axis() -> None:
+    """A chart of zeros is marked 0, and no more."""
+    nothing = Series("new patterns", "forest", [(float(n), 0.0) for n in range(5)])
+    drawn = str(chart("new patterns", [nothing], 300.0, 150.0))
+    assert re.findall(r'class="tick"[^>]*text-anchor="end"[^>]*>([^<]*)<', drawn) == ["0"]
+
+
+def test_the_model_that_serves_is_the_newest_that_was_not_withdrawn() -> None:
+    """One that came at the end of the last window counts, and one that was rolled back does not."""
+    log = Log(sample())
+    swapped = [
+        line["number"] for line in log.emissions if line["swapped"] and line["number"] != log.emissions[-1]["number"]
+    ]
+    assert log.serving == max(swapped)
+    assert f"Model {log.serving} serves" in render(log.run)
 
 
 def test_lines_break_where_a_figure_is_missing() -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from prunus.cli.talk import say
+from prunus.data.event_rejects import REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -98,20 +99,20 @@ class Rate:
 
 
 def words_of(line: Mapping[str, Any]) -> str:
-    """Put a window in words, few enough for a line of 80 characters: NE of the dense master, gaps, which model serves."""
-    parts = [f"NE {_number(line['ne']['dense'], '.4f')}"]
-    parts += [
-        f"{name} {_number(line['gap_percent'][name], '+.2f')} %"
-        for name in ("sparse", "served")
-        if line["gap_percent"][name] is not None
-    ]
-    if line["serving"] is not None:
-        parts.append(f"model {line['serving']}")
-    return ", ".join(parts)
+    """Put a window in words, few enough for a line of 80 characters.
 
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else f"{value:{form}}"
+    NE of the dense master and the gaps to it, or where none learns the others' own NE; which model serves; rows that were no
+    events, so far.
+    """
+    watched = line["ne"]["dense"] is not None
+    parts = [f"NE {line['ne']['dense']:.4f}"] if watched else []
+    for name in ("sparse", "served"):
+        value = (line["gap_percent"] if watched else line["ne"]).get(name)
+        if value is not None:
+            parts.append(f"{name} {value:+.2f} %" if watched else f"{name} NE {value:.4f}")
+    parts.append("no model yet" if line["serving"] is None else f"model {line['serving']}")
+    bad = sum(line["counts"].get(reason, 0) for reason in REASONS)
+    return ", ".join([*parts, f"{bad:,} bad"] if bad else parts)
 
 
 @contextmanager

@@ -196,7 +196,7 @@ def run(
     if json:
         put_line(summary)
         return
-    show(summary)
+    show(summary, settings.warm_up, events.rejects.path)
     talk.put(f"report: {out / 'report.html'}")
 
 
@@ -221,8 +221,8 @@ def put_line(values: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def show(summary: Mapping[str, Any]) -> None:
-    """Write what a run came to: a row a model."""
+def show(summary: Mapping[str, Any], warm_up: int, set_aside: Path | None) -> None:
+    """Write what a run came to: a row a model, and what else was counted."""
     gaps = {"dense": None, "sparse": summary["gap_percent"], "served": summary["served_gap_percent"]}
     names = {"dense": "dense master", "sparse": "sparse, learning on", "served": "sparse, as served"}
     rows = [
@@ -237,14 +237,20 @@ def show(summary: Mapping[str, Any]) -> None:
     talk.put(f"{summary['events']:,} events; normalized entropy test-then-train, after the warm-up")
     table.put_table(["model", "NE", "gap, %", "events"], rows, left=1, strong=[2])
     talk.put("")
-    talk.put(
-        f"The sparse model does {100 * summary['flops_cut']:.1f} % fewer operations. {summary['emissions']} models served,"
-        f" {summary['refused']} were worse than the one that served and did not."
+    served = (
+        f"{summary['emissions']} models served, {summary['refused']} were worse than the one that served and did not."
     )
+    if not summary["emissions"] + summary["refused"]:
+        served = f"No model was made: the stream ended within the warm-up of {warm_up:,} events (--warm-up)."
+    talk.put(f"The sparse model does {100 * summary['flops_cut']:.1f} % fewer operations. {served}")
     alarms = summary["alarms"]
     talk.put(
         f"Alarms: {alarms['loss']} of the dense master's loss, {alarms['gap']} of the gap; {summary['patterns']} new patterns asked for."
     )
+    others = [f"{n:,} {name}" for name, n in summary["counts"].items() if n and name != "events"]
+    if others:
+        where = f"; what was set aside: {set_aside}" if set_aside is not None and set_aside.exists() else ""
+        talk.put(f"Also counted: {', '.join(others)}{where}")
     talk.put("")
     for name, path in summary["files"].items():
         if path is not None:

@@ -48,7 +48,8 @@ def features_of(
         raise DataError(msg)
     table = open_table(file)
     taken = {name for one in others for name in ((one,) if one in table.names else Expression(one, "--label").names)}
-    free = [name for name in table.names if name not in taken]
+    # What is named is taken at its word: that it gives the label, say, is told by the schema.
+    free = [name for name in table.names if name not in taken or name in {*ids, *dense}]
     # Nor is a dense column that is named an id by a glob.
     found = match(ids, [name for name in free if name not in dense or name in ids], "--ids", table.name)
     kinds = {field.name: field.type for field in table.schema}

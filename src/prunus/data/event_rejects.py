@@ -85,7 +85,7 @@ class Rejects:
             shown = shown if len(shown) <= 300 else shown[:300] + " ..."
             msg = f"{place}: an event {REASONS[reason]}; got {shown}; set such events aside, or mend the source"
             raise EventError(msg)
-        self.set_aside([{"reason": reason, **where, "row": row}])
+        self.set_aside([{"reason": reason, **where, "held": row}])
 
     def set_aside(self, records: list[dict[str, Any]]) -> None:
         """Count records by their ``reason``, and write them to the file.
@@ -148,7 +148,7 @@ def _text(record: Any) -> str:  # noqa: ANN401 - whatever a row held
         return json.dumps(_finite(record), default=str, allow_nan=False)
     except RecursionError:
         rest = {name: value for name, value in record.items() if isinstance(value, int | str)}
-        return json.dumps(rest | {"row": "is nested too deeply to be shown"})
+        return json.dumps(rest | {"held": "is nested too deeply to be shown"})
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401 - whatever a row held

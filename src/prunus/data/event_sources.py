@@ -310,8 +310,8 @@ class ParquetSource(ChunkedSource):
         """Open a file whose columns have the types that the schema needs."""
         pa = need("pyarrow", extra="io")
         table = open_table(file)
-        for name in self.schema.columns:
-            require(name, table.names, "events", "--ids, --dense, --label, --time or --key", table.name)
+        for name, (role, option) in _roles(self.schema).items():
+            require(name, table.names, role, option, table.name)
         self.intake.columns({name: pa.array([], table.schema.field(name).type) for name in self.schema.columns}, 0)
         return table
 
@@ -325,3 +325,16 @@ class ParquetSource(ChunkedSource):
             else:
                 hits = [path] if Path(path).exists() or not self.follow else []
             yield from ((place, hit) for hit in hits)
+
+
+def _roles(schema: EventSchema) -> dict[str, tuple[str, str]]:
+    """Say of each column what it is for, and by which option it was named."""
+    roles = {
+        ("label", "--label"): schema.expression("label").names,
+        ("time", "--time"): [name for one in schema.times() for name in one.names],
+        ("ids", "--ids"): schema.id_fields,
+        ("dense features", "--dense"): schema.dense,
+        ("key", "--key"): schema.key,
+        ("selection", "--where"): () if schema.where is None else schema.expression("where").names,
+    }
+    return {name: role for role, names in reversed(roles.items()) for name in names}

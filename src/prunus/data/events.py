@@ -56,7 +56,7 @@ class EventSchema:
                 object.__setattr__(self, one.name, tuple(value))
         features = [*self.id_fields, *self.dense]
         if not features or not self.time:
-            msg = f"got {len(features)} features and {len(self.time)} columns of time; expected at least one of each"
+            msg = f"got {len(features)} features and {len(self.time)} columns of time; expected at least one of each (--ids or --dense, and --time)"
             raise ColumnError(msg)
         twice = sorted({name for name in features if features.count(name) > 1})
         if twice:

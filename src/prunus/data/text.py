@@ -33,7 +33,7 @@ def open_text(path: Path) -> BinaryIO:
             is_gzip = file.read(2) == GZIP_MAGIC
         return gzip.open(path, "rb") if is_gzip else path.open("rb")  # type: ignore[return-value]
     except OSError as error:
-        msg = f"{path}: cannot be opened ({error.strerror}); expected a file of ranking data"
+        msg = f"{path}: cannot be opened ({error.strerror}); expected a file that can be read: check the path"
         raise DataError(msg) from error
 
 

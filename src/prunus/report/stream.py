@@ -170,9 +170,10 @@ def _distance(gap: float) -> str:
 
 
 def _head(log: Log, sentence: str) -> Markup:
-    serving = number(log.last, "serving")
     tone, name = (
-        ("good", f"\N{CHECK MARK} Model {serving:.0f} serves") if serving is not None else ("open", "No model serves")
+        ("good", f"\N{CHECK MARK} Model {log.serving} serves")
+        if log.serving is not None
+        else ("open", "No model serves")
     )
     brand = element("span", "prunus \N{MIDDLE DOT} stream report", class_="brand")
     items = [element("li", one) for one in findings(log)]

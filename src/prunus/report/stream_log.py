@@ -58,6 +58,13 @@ class Log:
         return int(number(self.last, "events") or 0)
 
     @property
+    def serving(self) -> int | None:
+        """Number of the model that serves: the newest that was swapped in, and not rolled back."""
+        back = {count(line, "from") for line in records(self.run, "rollbacks")}
+        swapped = [count(line, "number") for line in self.emissions if line.get("swapped") is True]
+        return max((one for one in swapped if one is not None and one not in back), default=count(self.last, "serving"))
+
+    @property
     def watched(self) -> bool:
         """Whether a dense master learns in the run."""
         return number(self.last, "ne", "dense") is not None

@@ -103,7 +103,7 @@ def chart(
     last = max(events for events, _ in known)
     shown = [value for events, value in known if events > settled] or [value for _, value in known]
     # A line that hardly moves is drawn as one: its axis spans a hundredth of its height at least.
-    y_range = padded([*shown, *([level[0]] if level else [])], 0.1, max(map(abs, shown)) / 200)
+    y_range = padded([*shown, *([level[0]] if level else [])], 0.1, max(map(abs, shown)) / 200 or 0.4)
     area = Box(58.0 if unit else 50.0, 28.0, width - 14.0, height - 40.0)
     y = Scale(*y_range, area.bottom, area.top)
     x = Scale(0.0, last, area.left, area.right)
