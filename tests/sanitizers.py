@@ -20,6 +20,10 @@ RUNTIMES = {"thread": "libtsan.so", "address": "libasan.so"}
 BUILDS = {"thread": "thread", "address": "address;undefined"}
 """What PRUNUS_SANITIZE is set to."""
 
+LEVELS = ("-DCMAKE_CXX_FLAGS_RELEASE=-O1", "-DPRUNUS_KERNEL_LEVEL=-O0")
+"""The kernels are templates unrolled by hand, all inlined: with checks between, optimising them takes minutes a file and
+finds no more, for nothing that was written is left out without it."""
+
 SUPPRESSED = Path(__file__).parent / "native" / "tsan.supp"
 """What is not a race of ours, with the reason."""
 
@@ -47,6 +51,17 @@ def runtime(kind: str) -> str:
     return path
 
 
+def native(kind: str, target: str = "all") -> Path:
+    """Build native code with a sanitizer and give the folder; a later call builds what changed.
+
+    Args:
+        kind: a key of :data:`BUILDS`.
+        target: what to build.
+    """
+    runtime(kind)
+    return native_builds.build(f"sanitize-{kind}", f"-DPRUNUS_SANITIZE={BUILDS[kind]}", *LEVELS, target=target)
+
+
 def build(kind: str, folder: Path) -> Path:
     """Build the extension with a sanitizer and put the package around it; a later call builds what changed.
 
@@ -54,8 +69,7 @@ def build(kind: str, folder: Path) -> Path:
         kind: a key of :data:`BUILDS`.
         folder: where the package is put together, for PYTHONPATH.
     """
-    runtime(kind)
-    where = native_builds.build(f"sanitize-{kind}", f"-DPRUNUS_SANITIZE={BUILDS[kind]}")
+    where = native(kind)
     package = folder / "prunus"
     package.mkdir()
     for entry in SOURCE.iterdir():

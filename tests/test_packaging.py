@@ -39,12 +39,11 @@ def pip(python: Path | str, *arguments: str) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel of this checkout, outside of it."""
+    """Build the wheel of this checkout; what was compiled to install it is not compiled again."""
     for tool in ("scikit_build_core", "nanobind"):
         pytest.importorskip(tool, reason="the build tools are not installed (extra 'dev')")
     folder = tmp_path_factory.mktemp("wheel")
-    build = f"build-dir={tmp_path_factory.mktemp('build')}"
-    pip(sys.executable, "wheel", "--no-deps", "--no-build-isolation", "-C", build, "-w", str(folder), str(repo))
+    pip(sys.executable, "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(repo))
     (built,) = folder.glob("prunus-*.whl")
     return built
 
