@@ -25,7 +25,8 @@ export PRUNUS_TREEPROTO
 
 PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
 PINNED := $(PIP) install --quiet -c constraints.txt
-# A process a core, eight at most; the tests of a file share what they trained, so a file is one process's, in the order of names. ARGS="-n 0" runs all in one.
+# A process a core, eight at most. The tests of a file share what they trained, so a file is one process's; files go in the
+# order of their names. ARGS="-n 0" runs all in one process.
 PYTEST := $(VENV)/bin/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 SOURCES := $(shell find native -type f \( -name "*.cpp" -o -name "*.hpp" -o -name "*.h" -o -name "*.inl" \) 2>/dev/null)
 
