@@ -44,7 +44,7 @@ SOURCES = {
     "blanks": lines("  ").replace(b"\n", b" \r\n"),
     "ml-1m": lines("::"),
     "commas": lines(","),
-    "gzip": gzip.compress(lines("\t")),
+    "gzip": gzip.compress(lines("\t"), mtime=0),
     "header": b"rating,item_id,timestamp,user_id\n" + "".join(f"{r},{i},{t},{u}\n" for u, i, r, t in ROWS).encode(),
     "parquet": parquet,
 }
@@ -141,7 +141,7 @@ def test_unknown_items() -> None:
         (lines("\t"), {"item": "song"}, ColumnError, "no column 'song'"),
         (lines("\t"), {"time": ("when",)}, ColumnError, "no column 'when'"),
         (b"user,item,ts\n1,2,mon\n", {}, ColumnError, "is no time"),
-        (gzip.compress(lines("\t"))[:-9], {}, ParseError, "cannot be read"),
+        (gzip.compress(lines("\t"), mtime=0)[:-9], {}, ParseError, "cannot be read"),
     ],
 )
 def test_bad_sources(tmp_path: Path, content: bytes, columns: dict[str, Any], error: type, said: str) -> None:
