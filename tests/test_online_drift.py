@@ -51,6 +51,15 @@ def test_the_masters_loss() -> None:
     assert any(drift.loss(x) for x in 0.385 + 0.02 * rng.normal(size=200))
 
 
+def test_a_model_that_learns_fast_at_first_hides_no_drift() -> None:
+    """A loss that falls steeply in its first batches, and later rises by three spreads of its noise: told within ten batches."""
+    rng = np.random.default_rng(7)
+    drift = Drift()
+    level = 0.31 + 0.3 * np.exp(-np.arange(200) / 8)
+    assert not any(drift.loss(x) for x in level + 0.015 * rng.normal(size=200))
+    assert any(drift.loss(x) for x in 0.355 + 0.015 * rng.normal(size=10))
+
+
 def test_numbers_that_are_none_are_left_out() -> None:
     """NaN and infinity change nothing."""
     drift = Drift()
@@ -83,9 +92,10 @@ def test_a_watch_says_what_rivers_detector_says() -> None:
     rng = np.random.default_rng(5)
     numbers = np.concatenate([rng.normal(m, 1, 200) for m in (0, 2)])
     watch, plain = Watch(ADWIN, 30), ADWIN()
+    spread = (np.diff(numbers[:30]) ** 2).mean() ** 0.5 / 2**0.5
     alarms = 0
     for at, number in enumerate(numbers):
-        plain.update(number / numbers[:30].std(ddof=1))
+        plain.update(number / spread)
         found = watch.update(number)
         assert found == (plain.drift_detected and at >= 30)
         alarms += found

@@ -1,14 +1,15 @@
 """When a stream has changed: River's detectors on the master's loss, and on the gap of the sparse model to it.
 
-Both take one number a batch. The **loss** is the master's mean log-loss (ADWIN: its mean over a window that shrinks when
-the two ends of it differ). The **gap** is the mean of the paired difference of the two models' log-losses (Page-Hinkley:
-the sum of what lies above the mean, less an allowance). Either is first divided by the spread of its first numbers, so
-that no setting has a unit, and the same ones hold for any share of clicks.
+Both take one number a batch, and tell when it has risen (Page-Hinkley: the sum of what lies above the mean, less an
+allowance). The **loss** is the master's mean log-loss. The **gap** is the mean of the paired difference of the two models'
+log-losses. Either is first divided by the spread of its first numbers about their neighbours, so that no setting has a
+unit, the same ones hold for any share of clicks, and a model that learns fast in its first batches spreads nothing.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 import statistics
 from pathlib import Path
@@ -18,9 +19,6 @@ from prunus.extras import need
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-RANGE = 8.0
-"""Spreads that ADWIN's bound, which is for numbers from 0 to 1, takes as its range: four to either side."""
 
 
 class Detector(Protocol):
@@ -63,8 +61,10 @@ class Watch:
         if len(self._seen) < self._learn:
             return False
         if len(self._seen) == self._learn:
-            # Numbers that did not vary have no spread to go by: they are taken as they are.
-            self._spread = statistics.stdev(self._seen) or 1.0
+            # Half the mean square of differences is the variance of noise about any level that moves slowly (von Neumann
+            # 1941). Numbers that did not vary have no spread to go by: they are taken as they are.
+            squares = [(b - a) ** 2 for a, b in itertools.pairwise(self._seen)]
+            self._spread = math.sqrt(statistics.fmean(squares) / 2) or 1.0
             for one in self._seen:
                 self._detector.update(one / self._spread)
             return False
@@ -92,25 +92,34 @@ class Drift:
     """The two watches of a stream.
 
     Args:
-        delta: of ADWIN: the chance, by its bound, that it calls a change where there is none.
-        allowance: of Page-Hinkley: spreads by which a gap may stand above its mean and not count.
-        threshold: of Page-Hinkley: sum of spreads above which a gap has grown.
+        loss_allowance: spreads by which a loss may stand above its mean and not count.
+        loss_threshold: sum of spreads above which it has risen.
+        gap_allowance: of the gap, likewise.
+        gap_threshold: of the gap, likewise.
         learn: batches from which a spread is learned; after a new pattern the gap's is learned anew.
     """
 
     def __init__(
-        self, *, delta: float = 0.002, allowance: float = 0.15, threshold: float = 25.0, learn: int = 50
+        self,
+        *,
+        loss_allowance: float = 0.5,
+        loss_threshold: float = 12.0,
+        gap_allowance: float = 0.15,
+        gap_threshold: float = 25.0,
+        learn: int = 50,
     ) -> None:
-        ADWIN, PageHinkley = _river("adwin", "ADWIN"), _river("page_hinkley", "PageHinkley")
-        self._loss = Watch(lambda: _Scaled(ADWIN(delta=delta), 1 / RANGE), learn)
-        self._gap = Watch(
+        detector = _page_hinkley()
+
+        def watch(allowance: float, threshold: float, after: int) -> Watch:
             # alpha forgets the sum over some thousand batches: a slow trend still counts, an old one does not.
-            lambda: PageHinkley(min_instances=learn, delta=allowance, threshold=threshold, alpha=0.9999, mode="up"),
-            learn,
-        )
+            kind = {"min_instances": after, "delta": allowance, "threshold": threshold, "alpha": 0.9999, "mode": "up"}
+            return Watch(lambda: detector(**kind), learn)
+
+        self._loss = watch(loss_allowance, loss_threshold, min(learn, 30))
+        self._gap = watch(gap_allowance, gap_threshold, learn)
 
     def loss(self, value: float) -> bool:
-        """Take the master's mean log-loss of a batch, in nats, and say whether it has changed."""
+        """Take the master's mean log-loss of a batch, in nats, and say whether it has risen."""
         return self._loss.update(value)
 
     def gap(self, value: float) -> bool:
@@ -131,28 +140,12 @@ class Drift:
         self._gap.load(state["gap"])
 
 
-def _river(module: str, name: str) -> Any:  # noqa: ANN401 - River's classes share no type of ours
-    """Give a detector from its own file: its package imports data sets, and SQLAlchemy, pandas and scikit-learn, for 1.5 s."""
+def _page_hinkley() -> Any:  # noqa: ANN401 - River's classes share no type of ours
+    """Give River's detector from its own file: its package imports data sets, and SQLAlchemy, pandas and scikit-learn, for 1.5 s."""
     root = Path(need("river", extra="stream").__path__[0])
-    spec = importlib.util.spec_from_file_location(f"river.drift.{module}", root / "drift" / f"{module}.py")
+    spec = importlib.util.spec_from_file_location("river.drift.page_hinkley", root / "drift" / "page_hinkley.py")
     assert spec is not None
     assert spec.loader is not None
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
-    return getattr(found, name)
-
-
-class _Scaled:
-    """A detector that sees numbers times a factor."""
-
-    def __init__(self, detector: Detector, factor: float) -> None:
-        self._detector, self._factor = detector, factor
-
-    @property
-    def drift_detected(self) -> bool:
-        """Whether the last number told of a change."""
-        return self._detector.drift_detected
-
-    def update(self, x: float) -> None:
-        """Take one number."""
-        self._detector.update(self._factor * x)
+    return found.PageHinkley

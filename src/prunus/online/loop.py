@@ -133,7 +133,10 @@ class Loop:
         self.emissions = Emissions(Models(out / "models"), self._emissions_log, say, read)
         self.windows = Prequential(MODELS, settings.window, settings.warm_up)
         self._drift = Drift(
-            delta=settings.loss_delta, allowance=settings.gap_allowance, threshold=settings.gap_threshold
+            loss_allowance=settings.loss_allowance,
+            loss_threshold=settings.loss_threshold,
+            gap_allowance=settings.gap_allowance,
+            gap_threshold=settings.gap_threshold,
         )
         self._window: list[Events] = []
         self._masks: list[NDArray[np.bool_]] = []

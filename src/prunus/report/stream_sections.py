@@ -176,8 +176,8 @@ def drift(log: Log) -> Markup:
         ]
         for events in places
     ]
-    headings = [("Events", "end of the window"), ("Loss", "of the master changed"), ("Gap", "to the master grew")]
-    caption = "Alarms. The loss is watched for any change of its mean (ADWIN), the gap for growth (Page-Hinkley); growth brings a new pattern."
+    headings = [("Events", "end of the window"), ("Loss", "of the master rose"), ("Gap", "to the master grew")]
+    caption = "Alarms. Both are watched for a rise (Page-Hinkley); a gap that has grown brings a new pattern."
     parts = [table(caption, headings, rows[:LONGEST])]
     if rows[LONGEST:]:
         parts.append(folded("Older alarms", table("Older alarms.", headings, rows[LONGEST:MOST_ROWS])))
@@ -354,7 +354,7 @@ def _why(why: str) -> Markup:
 
 
 def _alarms(log: Log) -> list[Happened]:
-    names = {"loss": "alarm: the master's loss changed", "gap": "alarm: the gap grew"}
+    names = {"loss": "alarm: the master's loss rose", "gap": "alarm: the gap grew"}
     return [Happened(names[kind], f"alarm {kind}", places) for kind, places in log.alarms.items()]
 
 
