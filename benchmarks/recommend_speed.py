@@ -35,11 +35,10 @@ import numpy as np
 import scipy.sparse
 
 from prunus.bench.machine import describe
-from prunus.bench.peers import cache_dir
 from prunus.bench.stats import order_of_round, paired_ratio, summary
 from prunus.data import splits
 from prunus.data.interactions_reading import read_given
-from prunus.engine.disk import write_atomically
+from prunus.engine.disk import cache_dir, write_atomically
 from prunus.engine.loading import load
 from prunus.engine.recommend_scorer import RecommendScorer
 from prunus.engine.recommender import SparseFactors
