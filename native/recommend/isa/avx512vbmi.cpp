@@ -309,7 +309,7 @@ void finish(const PackedFactors& model, User& user) {
     const bool nibbles = quads.level_nibbles != nullptr;
     const char* levels = nibbles ? quads.level_nibbles : reinterpret_cast<const char*>(quads.levels);
     const size_t bytes = nibbles ? quads.stride / 2 : quads.stride;
-    constexpr uint32_t ahead = 32;
+    constexpr uint32_t ahead = 4;
     const auto fetch = [&](uint32_t i) {
         if (levels == nullptr || i >= count) return;
         for (size_t at = 0; at < bytes; at += 64)
