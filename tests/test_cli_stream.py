@@ -22,10 +22,10 @@ pq = pytest.importorskip("pyarrow.parquet")
 from cli_tools import run  # noqa: E402
 from engine_networks import names  # noqa: E402
 from prunus.cli.app import app  # noqa: E402
+from prunus.click_metrics import auc, normalized_entropy  # noqa: E402
 from prunus.data.synthetic_stream import drifting_events  # noqa: E402
 from prunus.engine.loading import load  # noqa: E402
 from prunus.engine.scorer import RankScorer  # noqa: E402
-from prunus.metrics import auc, normalized_entropy  # noqa: E402
 from prunus.online.serving import Models  # noqa: E402
 from stream_world import written  # noqa: E402
 from swap_pair import one_of_two  # noqa: E402

@@ -16,7 +16,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "prunus"
 TIERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("extras",),
-    ("data", "metrics", "topk", "verdict"),
+    ("click_metrics", "data", "metrics", "topk", "verdict"),
     ("engine", "_native"),
     ("latency",),
     ("teacher", "foreign"),
@@ -40,6 +40,7 @@ FACADE = frozenset({"__version__"})
 """What lower modules may take from the top package itself."""
 
 TORCH_FREE = (
+    "click_metrics",
     "data",
     "metrics",
     "topk",

@@ -11,16 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prunus.click_metrics import auc, calibration, log_loss, normalized_entropy
 from prunus.errors import DataError, EmptyDataError, LabelError, SplitQueryError
 from prunus.metrics import (
     PerQuery,
-    auc,
     by_name,
-    calibration,
-    log_loss,
     mrr,
     ndcg,
-    normalized_entropy,
     rank_order,
 )
 

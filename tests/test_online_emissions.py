@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
+from prunus.click_metrics import log_losses
 from prunus.data.events import Events
 from prunus.errors import NetworkError
-from prunus.metrics import log_losses
 from prunus.online.emissions import WORSE, Emissions, standard_errors
 from prunus.online.lines import Lines
 from prunus.online.serving import Models

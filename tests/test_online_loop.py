@@ -17,8 +17,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed (extra 'trai
 pytest.importorskip("river", reason="river is not installed (extra 'stream')")
 pytest.importorskip("pydantic", reason="pydantic is not installed (extra 'train')")
 
+from prunus.click_metrics import entropy, log_losses  # noqa: E402
 from prunus.engine import disk  # noqa: E402
-from prunus.metrics import entropy, log_losses  # noqa: E402
 from prunus.online.checkpoint import Checkpoints  # noqa: E402
 from prunus.online.serving import Models, rollback  # noqa: E402
 from stream_world import (  # noqa: E402

@@ -8,8 +8,8 @@ import pytest
 pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra 'train')")
 from sklearn.metrics import log_loss, roc_auc_score
 
+from prunus.click_metrics import entropy, log_losses
 from prunus.errors import DataError
-from prunus.metrics import entropy, log_losses
 from prunus.online.prequential import Prequential
 
 

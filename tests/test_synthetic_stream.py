@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from event_streams import assert_same, read_all
+from prunus.click_metrics import calibration, normalized_entropy
 from prunus.data.event_sources import ParquetSource
 from prunus.data.synthetic_stream import SWAPS, drifting_events
 from prunus.errors import DataError
-from prunus.metrics import calibration, normalized_entropy
 
 KINDS = ("none", "abrupt", "gradual", "recurring", "new-ids")
 N = 60_000

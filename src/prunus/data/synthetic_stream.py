@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from prunus.click_metrics import normalized_entropy
 from prunus.data.events import Events, EventSchema, hash_integers
 from prunus.errors import DataError
-from prunus.metrics import normalized_entropy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from prunus.click_metrics import log_losses
 from prunus.errors import OutputError, PrunusError
-from prunus.metrics import log_losses
 
 if TYPE_CHECKING:
     import os

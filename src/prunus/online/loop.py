@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from prunus.click_metrics import log_losses
 from prunus.data.events import Events
 from prunus.engine.disk import write_atomically
 from prunus.engine.loading import load
 from prunus.errors import DataError
-from prunus.metrics import log_losses
 from prunus.online.checkpoint import Checkpoints
 from prunus.online.drift import Drift
 from prunus.online.emissions import Emissions

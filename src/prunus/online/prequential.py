@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prunus import metrics
+from prunus import click_metrics
 from prunus.errors import DataError
 
 if TYPE_CHECKING:
@@ -81,21 +81,21 @@ class Prequential:
 
     def _count(self, label: NDArray[np.float32], logits: Mapping[str, NDArray[np.float32] | None]) -> None:
         reference = logits.get(REFERENCE)
-        beside = np.nan if reference is None else float(metrics.log_losses(label, reference).sum())
+        beside = np.nan if reference is None else float(click_metrics.log_losses(label, reference).sum())
         for name in self.models:
             given = logits.get(name)
             if given is not None:
                 self._sums[name] += (
                     len(label),
                     float(label.sum()),
-                    float(metrics.log_losses(label, given).sum()),
+                    float(click_metrics.log_losses(label, given).sum()),
                     beside,
                 )
 
     def losses(self, name: str) -> NDArray[np.float64] | None:
         """Log-loss of a model for each event of the open window; None where it was not there for all of it."""
         logits = self._whole(name)
-        return None if logits is None else metrics.log_losses(np.concatenate(self._label), logits)
+        return None if logits is None else click_metrics.log_losses(np.concatenate(self._label), logits)
 
     def close(self) -> dict[str, Any]:
         """End the open window, and give its line of the log."""
@@ -125,7 +125,7 @@ class Prequential:
         ne: dict[str, float | None] = {}
         gap: dict[str, float | None] = {}
         for name, (n, clicks, loss, beside) in self._sums.items():
-            spread = metrics.entropy(clicks / n) if n else 0.0
+            spread = click_metrics.entropy(clicks / n) if n else 0.0
             ne[name] = _finite(loss / n / spread) if spread else None
             if name != REFERENCE and REFERENCE in self.models:
                 gap[name] = gap_percent(loss, beside) if n else None
@@ -169,10 +169,10 @@ def gap_percent(loss: float | None, reference: float | None) -> float | None:
 def _figures(logits: NDArray[np.float32] | None, label: NDArray[np.float32], rate: float) -> dict[str, float | None]:
     found: dict[str, float | None] = dict.fromkeys(("loss", "ne", "auc", "calibration"))
     if logits is not None and np.isfinite(logits).all():
-        found["loss"] = metrics.log_loss(label, logits)
-        found["ne"] = _finite(metrics.normalized_entropy(label, logits, rate))
-        found["auc"] = _finite(metrics.auc(label, logits))
-        found["calibration"] = _finite(metrics.calibration(label, logits))
+        found["loss"] = click_metrics.log_loss(label, logits)
+        found["ne"] = _finite(click_metrics.normalized_entropy(label, logits, rate))
+        found["auc"] = _finite(click_metrics.auc(label, logits))
+        found["calibration"] = _finite(click_metrics.calibration(label, logits))
     return found
 
 
