@@ -167,7 +167,10 @@ def test_evaluate_refuses_other_items(compressed: Compressed, tmp_path: Path) ->
     done = run("recommend", "evaluate", compressed.model, compressed.path / "ratings.csv", "--against", other)
     assert "expected the same catalogue" in done.refused()
     ranker = Path(__file__).parent / "golden" / "ranker-v2.prunus"
-    assert "not a recommender" in run("recommend", "evaluate", ranker, compressed.path / "ratings.csv").refused()
+    assert (
+        "expected a recommender model"
+        in run("recommend", "evaluate", ranker, compressed.path / "ratings.csv").refused()
+    )
 
 
 def test_score_writes_lists(compressed: Compressed, tmp_path: Path) -> None:

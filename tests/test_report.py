@@ -459,7 +459,7 @@ def test_the_page_is_written_where_asked(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
-@pytest.mark.parametrize("failing", ["fsync", "fdopen"])
+@pytest.mark.parametrize("failing", ["fsync", "write"])
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_a_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch, failing, error):
     """A full disk or an interrupt leaves the older page as it was, and no part of the new one."""
