@@ -63,8 +63,8 @@ HEAVY = 0.5
 LIGHT = {way: dict.fromkeys(BUDGETS, HEAVY) for way in ("gradual", "late")} | {
     "dense": {128: 0.05, 64: 0.05, 32: 0.03, 16: 0.03}
 }
-"""Weights of each student and budget. On a tenth of the training part, seed 0, .5 was better than .15 for tickets of 128
-bytes, and .03 better than .1 and .5 for dense rows of 32; the others are taken over from these, .05 between them."""
+"""Weights of each student and budget, beside :data:`HEAVY`. On a tenth of the training part, seed 0, .5 was better than .15
+for tickets of 128 bytes, and .03 better than .1 and .5 for dense rows of 32; the others are taken over from these."""
 ROUND, LATE = 5, 2
 """Epochs between two prunings where survivors go back, and epochs done at the values that late ones go back to."""
 RANDOM_OVER = {HEAVY: 2.0, 0.0: 1.5}

@@ -92,13 +92,14 @@ def figures(out: Path) -> dict[str, Any]:
     values = json.loads((out / "result.json").read_text())
     spent = json.loads((out / "spent.json").read_text())
     metric = values["metric"]
-    rest = {key: values["student"][key] for key in ("bytes_per_item", "nonzeros", "id_map_bytes")}
+    rest = {key: values["student"].get(key) for key in ("bytes_per_item", "nonzeros", "id_map_bytes", "plan")}
     return {
         "run": out.name,
         "teacher": {"name": values["teacher"]["name"], metric: values["teacher"][metric]},
         "student": {metric: values["student"][metric]} | rest,
         "popularity": values["rows"][2][metric],
         "verdict": values["verdict"],
+        "candidates": values.get("candidates", []),
         "seconds": values["seconds"],
         "data": values["data"],
         "recipe": values["recipe"],
@@ -112,7 +113,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--set", choices=SETS, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True, help="work folder")
-    parser.add_argument("--kinds", nargs="+", default=["tickets", "dense", "item-item"])
+    parser.add_argument("--kinds", nargs="+", default=["tickets", "dense", "item-item", "auto"])
     parser.add_argument("--budgets", type=int, nargs="+", default=[128], help="bytes an item")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
