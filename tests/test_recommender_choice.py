@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,9 @@ from prunus.compress import recommender_student as job
 from prunus.compress.beside import cut_weights
 from prunus.compress.factors import popular_items
 from prunus.compress.recommender import compress_recommender
+from prunus.compress.recommender_choice import chosen
 from prunus.compress.recommender_recipe import RecommenderRecipe
+from prunus.compress.recommender_student import StudentPlan
 from prunus.compress.row_budget import RowBudget
 from prunus.data import splits
 from prunus.engine import recommender_file
@@ -67,6 +69,19 @@ def test_the_best_is_made(made: Any, recipe: RecommenderRecipe, kind: str) -> No
     assert values == json.loads((out / "result.json").read_text())
     page = report.render(values)
     assert all(form.quality(one["ndcg@5"]) in page and escape(one["name"]) in page for one in tried)
+
+
+def test_long_rows_keep_the_weight_that_was_asked_for() -> None:
+    """A short training chooses the kind of any rows, and the teacher's weight of short ones."""
+    light, asked, cut = (StudentPlan("dense", 0.05), StudentPlan("dense", 0.5), StudentPlan("item-item"))
+    for size, order, expected in (
+        (64, (light, asked, cut), light),
+        (65, (light, asked, cut), asked),
+        (65, (light, cut, asked), asked),
+        (65, (cut, light, asked), cut),
+    ):
+        tried = [{"plan": asdict(plan)} for plan in order]
+        assert chosen(tried, RowBudget(size * N_ITEMS, N_ITEMS), SHORT_ROWS) == expected
 
 
 def test_figures_are_of_the_tenth(made: Any) -> None:
