@@ -129,7 +129,7 @@ def _sparse_once(shape: ClickShape, rate: float, density: float, seed: int) -> L
 
 
 def _sparse(shape: ClickShape, rate: float, density: float, seed: int) -> Learner:
-    return sparse(shape, density, seed=seed, rates=Rates(rate, rule="soap"), again=AGAIN)
+    return sparse(shape, density, seed=seed, rates=Rates(rate, rule="soap"))
 
 
 METHODS = {

@@ -46,7 +46,7 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
         Rates(0.03, average=0.9, rule="soap"),
         StraightThrough(every=2, n_kept=N_KEPT, ramp=6),
         seed=3,
-        again=Again(1, 64),
+        again=Again(2, 64),
     ),
     **{
         f"emitted, {cut}": lambda cut=cut: Emitting(  # type: ignore[misc]
@@ -236,13 +236,14 @@ def test_refuses_another_shape() -> None:
 class TestAgain:
     """Learning from the past once more."""
 
-    def test_learns_no_row_twice(self) -> None:
-        """Twice the steps for the layers; each row takes as many as there were batches with its id."""
-        once, twice = (Single("again", NARROW, RATES, Whole(), seed=0, again=Again(times, 256)) for times in (0, 1))
+    @pytest.mark.parametrize(("every", "steps"), [(1, 80), (2, 60), (3, 53)])
+    def test_learns_no_row_twice(self, every: int, steps: int) -> None:
+        """More steps for the layers; each row takes as many as there were batches with its id."""
+        once, twice = (Single("again", NARROW, RATES, Whole(), seed=0, again=Again(one, 256)) for one in (0, every))
         stream = batches(40)
         for learner in (once, twice):
             follow(learner, stream)
-        assert (once.state()["steps"], twice.state()["steps"]) == (40, 80)
+        assert (once.state()["steps"], twice.state()["steps"]) == (40, steps)
         counts = [learner.state()["trainee"]["optimiser"]["rows"]["steps"] for learner in (once, twice)]
         assert torch.equal(*counts)
         assert counts[0].max() > 30
@@ -271,8 +272,8 @@ class TestAgain:
             for batch in batches(60, size=64)
         ]
         loss = []
-        for times in (0, 1):
-            learner = Single("again", shape, rates, Whole(), seed=0, again=Again(times, 4096))
+        for every in (0, 1):
+            learner = Single("again", shape, rates, Whole(), seed=0, again=Again(every, 4096))
             logits = follow(learner, stream)
             loss.append(np.mean([float(log_loss(a, b)) for a, b in zip(logits[20:], stream[20:], strict=True)]))
         assert loss[1] < loss[0]

@@ -2,7 +2,7 @@
 
 A narrow net of about twice the weights that are served, half of them masked at any time by a mask that follows the stream
 (:class:`~prunus.online.dense_to_sparse.rules.StraightThrough`); every event is learned from twice, by embeddings and layers as it comes,
-by the layers once more from the replay (:mod:`prunus.online.replay`); steps are those of :class:`prunus.student.soap.Soap`, which nets
+by the layers, every second batch, once more from the replay (:mod:`prunus.online.replay`); steps are those of :class:`prunus.student.soap.Soap`, which nets
 as narrow as this can afford. It needs no dense master. One that learns beside it costs its own training and is there to be compared with.
 """
 
@@ -40,11 +40,11 @@ def sparse(
         density: share of that net's operations in hidden layers, in (0, 1].
         seed: everything random follows from it.
         rates: of learning.
-        again: learning from the past once more; default one batch for each new one, from the last 204,800 events.
+        again: learning from the past once more; default one batch for every two new ones, from the last 204,800 events.
     """
     inside = narrow(shape, min(WIDER * density, 1.0))
     rule = StraightThrough(n_kept=kept(shape, density))
-    return Single("straight-through", inside, rates, rule, seed=seed, again=again or Again(1))
+    return Single("straight-through", inside, rates, rule, seed=seed, again=again or Again(2))
 
 
 def dense(shape: ClickShape, *, seed: int, rates: Rates = DENSE) -> Single:

@@ -35,18 +35,18 @@ class Again:
     """Learning from the past once more.
 
     Attributes:
-        times: batches drawn from the replay for each batch of the stream.
+        every: batches of the stream for each one that is drawn from the replay; 0: none is drawn.
         memory: events that the replay keeps.
     """
 
-    times: int = 0
+    every: int = 0
     memory: int = 204_800
 
 
 class Single:
     """One net; see :class:`prunus.online.learner.Learner`.
 
-    Each step learns from the batch, then from as many batches of the replay as ``again`` says.
+    Each step learns from the batch, then, as often as ``again`` says, from a batch of the replay.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Single:
         self._gradients: list[Tensor] = []
         self._steps = 0
         self._batch = 0
+        self._since = 0  # batches since one was drawn
 
     @property
     def flops_per_event(self) -> Flops:
@@ -78,7 +79,8 @@ class Single:
         shape = self._trainee.net.shape
         learning = 3.0 * shape.flops() + self._trainee.step_flops / max(self._batch, 1)
         serve = shape.flops([float(mask.mean()) for mask in self._masks])
-        return Flops(train=(1 + self._again.times) * learning + shape.flops(), serve=serve)
+        steps = 1 + (1 / self._again.every if self._again.every else 0)
+        return Flops(train=steps * learning + shape.flops(), serve=serve)
 
     def predict(self, batch: Prepared) -> Predictions:
         """Score a batch with the averaged weights."""
@@ -91,9 +93,11 @@ class Single:
         vectors = self._trainee.net.embed(batch.rows)
         if not self._step(batch, vectors):
             return False
-        if self._again.times:
+        if self._again.every:
             self._replay.add(batch, vectors.detach())
-            for _ in range(self._again.times):
+            self._since += 1
+            if self._since >= self._again.every:
+                self._since = 0
                 past = self._replay.draw(len(batch))
                 self._step(past, past.vectors)
         return True
@@ -151,6 +155,7 @@ class Single:
             "gradients": list(self._gradients),
             "steps": self._steps,
             "batch": self._batch,
+            "since": self._since,
         }
         parts = {"trainee": self._trainee.state(), "replay": self._replay.state(), "rule": self._rule.state()}
         return {**own, **parts}
@@ -163,6 +168,7 @@ class Single:
         self._rule.load(state["rule"])
         self._masks = [mask.float() for mask in state["masks"]]
         self._gradients, self._steps, self._batch = list(state["gradients"]), state["steps"], state["batch"]
+        self._since = state["since"]
 
 
 class Beside:
