@@ -26,14 +26,16 @@ import torch
 
 from prunus import topk
 from prunus.bench import machine
+from prunus.compress.beside import BITS as CUT_BITS
+from prunus.compress.beside import cut_weights
 from prunus.compress.factors import OVER, TicketPlan, popular_items, train_dense, train_factors
-from prunus.compress.row_budget import RowBudget
+from prunus.compress.row_budget import RowBudget, fit
 from prunus.data import splits
 from prunus.data.interactions_reading import read_given
 from prunus.distill.factors import FactorSettings, teacher_lists
 from prunus.engine.disk import write_atomically
 from prunus.engine.levels import quantise_model
-from prunus.engine.recommender import SparseFactors
+from prunus.engine.recommender import SparseFactors, SparseRows
 from prunus.engine.recommender_file import packed_bytes
 from prunus.prune.lottery import at_random
 from prunus.student.factors import leading_factors
@@ -147,18 +149,20 @@ def cut_rows(study: Study, budget: int, *, fitted: bool) -> dict[str, Any]:
     train, popular = study.split.train, popular_items(study.split.train)
     limit = RowBudget(budget * train.n_items, train.n_items)
 
-    def at(k: int) -> SparseFactors:
-        model = cut(study.teacher.weights, k, popular)
-        model = refit(model, train, PLAIN.l2) if fitted else model
-        packed = quantise_model(model, study.bits)
-        assert isinstance(packed, SparseFactors)
-        return packed
+    if not fitted:
+        return study.measured(cut_weights(study.teacher.weights, popular, limit, {}))
+    wide = cut(study.teacher.weights, min(4 * budget, train.n_items - 1), popular)
+    kept = fit(quantised(wide), limit, {}).decode
+    pattern = SparseRows(kept.n_factors, kept.indptr, kept.factor, np.ones_like(kept.value))
+    refitted = refit(replace(wide, decode=pattern), train, PLAIN.l2)
+    return study.measured(fit(quantised(refitted), limit, {}))
 
-    low, high = 1, 4 * budget
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if packed_bytes(at(middle)) <= limit.n_bytes else (low, middle - 1)
-    return study.measured(at(low))
+
+def quantised(model: SparseFactors) -> SparseFactors:
+    """Put a cut model on the levels that cut weights have."""
+    packed = quantise_model(model, CUT_BITS)
+    assert isinstance(packed, SparseFactors)
+    return packed
 
 
 def prepare(args: argparse.Namespace) -> Study:
