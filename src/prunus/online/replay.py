@@ -79,17 +79,15 @@ class Replay:
             self._columns[name][places] = value
         self._seen += len(batch)
 
-    def draw(self, n: int, newest: int = 0, oldest: int | None = None) -> Past:
+    def draw(self, n: int) -> Past:
         """Draw ``n`` events with replacement, each as likely as another.
 
         Args:
             n: events; some must have been added.
-            newest: events that are younger than any that is drawn; fewer than are kept.
-            oldest: events from the newest to the oldest that is drawn, both counted; default all.
         """
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._draws)
         self._draws += 1
-        ages = torch.randint(newest, min(oldest or len(self), len(self)), (n,), generator=generator)
+        ages = torch.randint(0, len(self), (n,), generator=generator)
         places = (self._seen - 1 - ages) % self._capacity
         z, vectors, label, offset = (self._columns[name][places] for name in ("z", "vectors", "label", "offset"))
         return Past(z, vectors.float(), label, offset)
