@@ -65,9 +65,8 @@ class Soap(torch.optim.Optimizer):
         """
         assert closure is None
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    _step(parameter, parameter.grad, self.state[parameter], group)
+            weights = [parameter for parameter in group["params"] if parameter.grad is not None]
+            _step(weights, [self.state[weight] for weight in weights], group)
 
 
 def step_flops(matrices: Sequence[tuple[int, int]], every: int = 10) -> float:
@@ -77,30 +76,50 @@ def step_flops(matrices: Sequence[tuple[int, int]], every: int = 10) -> float:
     return turns + sum((2.0 + 8.0 / 3.0) * (m**3 + n**3) for m, n in matrices) / every
 
 
-def _step(weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+def _step(weights: Sequence[Tensor], states: Sequence[dict[str, Any]], group: dict[str, Any]) -> None:
+    gradients = [_turned(weight, state, group) for weight, state in zip(weights, states, strict=True)]
+    # Adam from zero is the change itself, corrected and all; one call does it for every parameter.
+    changes = [torch.zeros_like(gradient) for gradient in gradients]
+    means, squares, steps = ([state[name] for state in states] for name in ("mean", "square", "step"))
     first, second = group["betas"]
+    torch._fused_adam_(
+        changes,
+        gradients,
+        means,
+        squares,
+        [],
+        steps,
+        lr=1.0,
+        beta1=first,
+        beta2=second,
+        weight_decay=0.0,
+        eps=EPSILON,
+        amsgrad=False,
+        maximize=False,
+    )
+    for weight, change, state in zip(weights, changes, states, strict=True):
+        change.clamp_(-1.0, 1.0)
+        if weight.ndim == 2:
+            weight.addmm_(state["u"] @ change, state["v"].T, alpha=group["lr"])
+        else:
+            weight.add_(change, alpha=group["lr"])
+
+
+def _turned(weight: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+    """Give a gradient in the bases of its matrix, U' G V; that of a vector as it is."""
+    gradient = weight.grad
+    assert gradient is not None
     if not state:
-        state.update(step=0, mean=torch.zeros_like(weight), square=torch.zeros_like(weight))
+        state.update(step=torch.zeros(()), mean=torch.zeros_like(weight), square=torch.zeros_like(weight))
         if weight.ndim == 2:
             state.update(left=weight.new_zeros(weight.shape[0], weight.shape[0]))
             state.update(right=weight.new_zeros(weight.shape[1], weight.shape[1]))
     state["step"] += 1
-    if weight.ndim == 2:
-        _turn(weight, gradient, state, group)
-        gradient = state["u"].T @ gradient @ state["v"]
-    state["mean"].lerp_(gradient, 1 - first)
-    state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
-    root = (state["square"] / (1 - second ** state["step"])).sqrt_().add_(EPSILON)
-    change = (state["mean"] / root / (1 - first ** state["step"])).clamp_(-1.0, 1.0)
-    if weight.ndim == 2:
-        change = state["u"] @ change @ state["v"].T
-    weight.sub_(change, alpha=group["lr"])
-
-
-def _turn(weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-    """Take a gradient into L and R; correct the bases when it is time, and turn the mean, which is kept in them."""
-    state["left"].lerp_(gradient @ gradient.T, 1 - group["memory"])
-    state["right"].lerp_(gradient.T @ gradient, 1 - group["memory"])
+    if weight.ndim != 2:
+        return gradient
+    memory = group["memory"]
+    state["left"].addmm_(gradient, gradient.T, beta=memory, alpha=1 - memory)
+    state["right"].addmm_(gradient.T, gradient, beta=memory, alpha=1 - memory)
     if state["step"] == 1:
         # In float32 LAPACK's eigh gives NaN for some matrices of low rank and tiny entries.
         for moment, basis in (("left", "u"), ("right", "v")):
@@ -110,3 +129,5 @@ def _turn(weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[s
         for moment, basis in (("left", "u"), ("right", "v")):
             state[basis] = torch.linalg.qr(state[moment] @ state[basis])[0]
         state["mean"] = state["u"].T @ mean @ state["v"]
+    turned: Tensor = state["u"].T @ gradient @ state["v"]
+    return turned
