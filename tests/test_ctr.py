@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from prunus.errors import NetworkError
 from prunus.student.ctr import ClickNet, ClickShape
+from prunus.student.ctr_gradient import Touched, backward
 from prunus.student.ctr_optimiser import BETAS, EPSILON, ClickOptimiser
 from prunus.student.mlp import StagedInputs
 from prunus.student.normalise import RunningNormaliser
@@ -93,6 +94,32 @@ class TestNet:
         net.predict(z, net.embed(rows), masked, inputs)
         assert [x.shape[1] for x in inputs] == [n_inputs for _, n_inputs in shape.matrices]
         assert [tuple(w.shape) for w in net.hidden] == shape.matrices
+
+    @pytest.mark.parametrize("name", SHAPES)
+    def test_gradients_written_out_are_those_of_autograd(self, name: str) -> None:
+        """Of every layer under masked weights, and of rows that are read once, often, or by two fields; in double precision."""
+        shape = SHAPES[name]
+        ours, theirs = ClickNet(shape, seed=1).double(), ClickNet(shape, seed=1).double()
+        generator = torch.Generator().manual_seed(0)
+        z, rows, y = batch(shape)
+        z, y = z.double(), y.double()
+        offset = torch.randn(len(z), generator=generator, dtype=torch.float64)
+        masks = [(torch.rand(w.shape, generator=generator) < 0.7).double() for w in theirs.hidden]
+        weights = [(w.detach() * mask).requires_grad_() for w, mask in zip(theirs.hidden, masks, strict=True)]
+        functional.binary_cross_entropy_with_logits(theirs(z, rows, weights) + offset, y).backward()
+        for own, weight in zip(theirs.hidden, weights, strict=True):
+            own.grad = weight.grad
+        for learned in (None, (rows, Touched.by(rows))):
+            backward(ours, z, ours.embed(rows), y, offset, [w.detach() for w in weights], learned)
+            for a, b in zip(ours.linears, theirs.linears, strict=True):
+                torch.testing.assert_close(a.weight.grad, b.weight.grad)
+                torch.testing.assert_close(a.bias.grad, b.bias.grad)
+                assert b.weight.grad is not None
+                assert b.weight.grad.abs().max() > 0
+            assert (ours.table.grad is None) == (learned is None)
+        if shape.rows:
+            torch.testing.assert_close(ours.table.grad.to_dense(), theirs.table.grad.to_dense())
+            assert ours.table.grad.indices()[0].tolist() == sorted(set((rows + ours.first_row).flatten().tolist()))
 
     def test_operations_are_counted_by_density(self) -> None:
         """Two for each weight that is kept; the last layer is always whole."""

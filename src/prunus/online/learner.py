@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
+
+from prunus.student.ctr_gradient import Touched
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +39,11 @@ class Prepared:
     def __len__(self) -> int:
         """Count the events."""
         return len(self.label)
+
+    @cached_property
+    def touched(self) -> Touched:
+        """Where the rows are read: found once for all nets that learn from the batch."""
+        return Touched.by(self.rows)
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,7 @@ class ClickNet(nn.Module):
             parts. Its gradient is sparse: an event touches one row a field.
         bottom: linear layers of the bottom MLP.
         top: those of the top MLP, the last one with one output.
+        linears: all layers, bottom to top.
     """
 
     first_row: Tensor
@@ -125,6 +126,7 @@ class ClickNet(nn.Module):
         sizes = (shape.n_dense, *shape.bottom)
         self.bottom = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.top = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise((shape.n_inputs, *shape.top, 1)))
+        self.linears = [cast("nn.Linear", layer) for layer in (*self.bottom, *self.top)]
         for layer in self.linears:
             # He et al. 2015 (arXiv 1502.01852), the rule for rectified units.
             nn.init.normal_(layer.weight, std=(2.0 / layer.in_features) ** 0.5, generator=generator)
@@ -138,11 +140,6 @@ class ClickNet(nn.Module):
         place[left, right] = place[right, left] = torch.arange(len(left))
         self.register_buffer("pairs", left * n + right, persistent=False)
         self.register_buffer("place", place.flatten(), persistent=False)
-
-    @property
-    def linears(self) -> list[nn.Linear]:
-        """All layers, bottom to top."""
-        return [cast("nn.Linear", layer) for layer in (*self.bottom, *self.top)]
 
     @property
     def hidden(self) -> list[Tensor]:
@@ -192,14 +189,31 @@ class ClickNet(nn.Module):
         Returns:
             float32 [n], log-odds of a click.
         """
-        matrices = iter(self.hidden if weights is None else weights)
-        h = z
-        for layer in self.bottom:
-            h = _rectified(h, next(matrices), layer, inputs)
-        h = self._join(h, embeddings)
-        for layer in itertools.islice(self.top, len(self.top) - 1):
-            h = _rectified(h, next(matrices), layer, inputs)
-        return cast("Tensor", self.top[-1](h)).squeeze(1)
+        *found, last = self.activations(z, embeddings, weights)
+        if inputs is not None:
+            inputs += found
+        return self.score(last)
+
+    def activations(self, z: Tensor, embeddings: Tensor, weights: Sequence[Tensor] | None = None) -> list[Tensor]:
+        """Compute all but the last layer; arguments as of :meth:`predict`.
+
+        Returns:
+            What each of :attr:`linears` reads, float32 [n, n_inputs] each.
+        """
+        matrices = self.hidden if weights is None else weights
+        h, found = z, []
+        for number, layer in enumerate(self.linears):
+            if number == len(self.bottom):
+                h = self._join(h, embeddings)
+            found.append(h)
+            if number < len(matrices):
+                h = functional.relu_(functional.linear(h, matrices[number], layer.bias))
+        return found
+
+    def score(self, last: Tensor) -> Tensor:
+        """Compute the last layer: log-odds, float32 [n], from the last of the :meth:`activations`."""
+        layer = self.linears[-1]
+        return functional.linear(last, layer.weight, layer.bias).squeeze(1)
 
     def _join(self, h: Tensor, embeddings: Tensor) -> Tensor:
         """The inputs x of the top MLP: float32 [n, n_inputs]."""
@@ -217,28 +231,30 @@ class ClickNet(nn.Module):
             field: id field.
             rows: int64 [m], rows of its table.
         """
-        table = self.tables[field]
-        table[rows] = table[0].clone()
+        unknown = self.first_row[field]
+        self.table.index_copy_(0, rows + unknown, self.table.index_select(0, unknown.expand(len(rows))))
+
+
+def products(vectors: Tensor, pairs: Tensor) -> Tensor:
+    """Products <v_i, v_j>, i < j: float32 [n, n_products], of vectors [n, n_vectors, dim]."""
+    return torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1).index_select(1, pairs)
+
+
+def products_backward(gradient: Tensor, vectors: Tensor, place: Tensor) -> Tensor:
+    """The gradient by V is that of the products, float32 [n, n_products], as a symmetric matrix, times V."""
+    n, m, _ = vectors.shape
+    padded = torch.cat([gradient, gradient.new_zeros(n, 1)], 1)
+    return torch.bmm(padded.index_select(1, place).view(n, m, m), vectors)
 
 
 class _Products(torch.autograd.Function):
-    """Products <v_i, v_j>, i < j. The gradient by V is that of the products as a symmetric matrix, times V."""
+    """Both of them for autograd."""
 
     @staticmethod
     def forward(ctx: Any, vectors: Tensor, pairs: Tensor, place: Tensor) -> Tensor:  # noqa: ANN401
         ctx.save_for_backward(vectors, place)
-        return torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1).index_select(1, pairs)
+        return products(vectors, pairs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
-        vectors, place = ctx.saved_tensors
-        n, m, _ = vectors.shape
-        padded = torch.cat([gradients[0], gradients[0].new_zeros(n, 1)], 1)
-        return torch.bmm(padded.index_select(1, place).view(n, m, m), vectors), None, None
-
-
-def _rectified(h: Tensor, weight: Tensor, layer: nn.Module, inputs: list[Tensor] | None) -> Tensor:
-    """max(0, W h + b) with the bias of a layer."""
-    if inputs is not None:
-        inputs.append(h)
-    return functional.relu_(functional.linear(h, weight, cast("nn.Linear", layer).bias))
+        return products_backward(gradients[0], *ctx.saved_tensors), None, None

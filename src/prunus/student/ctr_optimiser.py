@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -122,8 +123,8 @@ class ClickOptimiser:
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
-        self._dense.zero_grad(set_to_none=True)
-        self.net.table.grad = None
+        for parameter in (*self._dense.param_groups[0]["params"], self.net.table):
+            parameter.grad = None
 
     def step(self) -> bool:
         """Take one step, unless a gradient is no number, or its square is none: that would stay in moments and bases for ever.
@@ -137,7 +138,8 @@ class ClickOptimiser:
             table.grad = table.grad.coalesce()
             gradients.append(table.grad.values())
         # Norms in float32, so that squares count.
-        if gradients and not torch.stack([one.norm() for one in gradients]).isfinite().all():
+        norms = torch._foreach_norm(gradients)  # noqa: SLF001 - of all in one call, as torch's optimisers do it
+        if gradients and not math.isfinite(torch.stack(norms).sum()):
             return False
         self._dense.step()
         self._rows.step()
@@ -151,7 +153,7 @@ class ClickOptimiser:
             rows: int64 [m], rows of its table.
         """
         for moment in self._rows.state().values():
-            moment[rows + self.net.first_row[field]] = 0.0
+            moment.index_fill_(0, rows + self.net.first_row[field], 0.0)
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of all that a later step depends on, beside the net itself."""

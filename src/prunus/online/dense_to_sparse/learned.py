@@ -41,6 +41,7 @@ class Learned:
     rate: float = 0.02
     every: int = 1
     forgets: bool = False
+    prunes: bool = True
     _learned: LearnedMasks | None = field(default=None, init=False, repr=False)
 
     def begin(self, net: ClickNet, seed: int) -> list[Tensor]:

@@ -33,6 +33,10 @@ class Rule(Protocol):
     def forgets(self) -> bool:
         """Whether a weight is zero while it is masked."""
 
+    @property
+    def prunes(self) -> bool:
+        """Whether it ever masks anything."""
+
     def begin(self, net: ClickNet, seed: int) -> list[Tensor]:
         """Give the first masks, float32 of ``net.hidden``'s shapes; may scale the net's weights."""
 
@@ -64,6 +68,11 @@ class Whole:
 
     @property
     def forgets(self) -> bool:
+        """Nothing is masked."""
+        return False
+
+    @property
+    def prunes(self) -> bool:
         """Nothing is masked."""
         return False
 
@@ -114,6 +123,11 @@ class StraightThrough(Whole):
     ramp: int = 60
     decay: float = 1e-3
 
+    @property
+    def prunes(self) -> bool:
+        """All but the largest are masked."""
+        return True
+
     def choose(self, net: ClickNet, masks: list[Tensor], gradients: Sequence[Tensor], step: int) -> list[Tensor]:
         """Keep the largest weights, each over the root mean square of its layer."""
         del masks, gradients
@@ -161,6 +175,11 @@ class Kept(Whole):
         """What is masked is gone."""
         return True
 
+    @property
+    def prunes(self) -> bool:
+        """What is not kept is masked."""
+        return True
+
     def gradient(self, weight: Tensor, mask: Tensor, gradient: Tensor) -> Tensor:
         """Learn what is kept."""
         del weight
@@ -190,6 +209,11 @@ class Regrowth(Whole):
     @property
     def forgets(self) -> bool:
         """What is masked is gone."""
+        return True
+
+    @property
+    def prunes(self) -> bool:
+        """What is not kept is masked."""
         return True
 
     def begin(self, net: ClickNet, seed: int) -> list[Tensor]:

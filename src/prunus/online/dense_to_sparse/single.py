@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from prunus.errors import CheckpointError
-from prunus.online.dense_to_sparse.trainee import Trainee, log_loss
+from prunus.online.dense_to_sparse.trainee import Trainee, masked
 from prunus.online.learner import Flops, Predictions
 from prunus.online.replay import Replay
 from prunus.prune.mask import Mask
+from prunus.student.ctr_gradient import backward
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from prunus.online.replay import Past
     from prunus.prune.obs import Emitted
     from prunus.student.ctr import ClickNet, ClickShape
+    from prunus.student.ctr_gradient import Touched
 
 T = TypeVar("T")
 
@@ -67,7 +69,7 @@ class Single:
         self._rule = rule
         self._again = again or Again()
         self._replay = Replay(self._again.memory, seed=seed)
-        self._masks = rule.begin(self._trainee.net, seed)
+        self._mask(rule.begin(self._trainee.net, seed))
         self._gradients: list[Tensor] = []
         self._steps = 0
         self._batch = 0
@@ -78,23 +80,23 @@ class Single:
         """Forward and backward (three times forward) and the optimiser for each learning, and one scoring."""
         shape = self._trainee.net.shape
         learning = 3.0 * shape.flops() + self._trainee.step_flops / max(self._batch, 1)
-        serve = shape.flops([float(mask.mean()) for mask in self._masks])
+        serve = shape.flops(self._density)
         steps = 1 + (1 / self._again.every if self._again.every else 0)
         return Flops(train=steps * learning + shape.flops(), serve=serve)
 
     def predict(self, batch: Prepared) -> Predictions:
         """Score a batch with the averaged weights."""
         self._trainee.forget(batch)
-        return Predictions(None, self._trainee.score(batch, self._masks))
+        return Predictions(None, self._trainee.score(batch, self._masks if self._rule.prunes else None))
 
     def learn(self, batch: Prepared) -> bool:
         """Learn from the batch, then from the past; not at all from a batch that cannot be learned from."""
         self._batch = len(batch)
-        vectors = self._trainee.net.embed(batch.rows)
-        if not self._step(batch, vectors):
+        vectors = self._trainee.net.embed(batch.rows).detach()
+        if not self._step(batch, vectors, (batch.rows, batch.touched)):
             return False
         if self._again.every:
-            self._replay.add(batch, vectors.detach())
+            self._replay.add(batch, vectors)
             self._since += 1
             if self._since >= self._again.every:
                 self._since = 0
@@ -102,29 +104,31 @@ class Single:
                 self._step(past, past.vectors)
         return True
 
-    def _step(self, events: Prepared | Past, vectors: Tensor) -> bool:
-        """Take one step, and say whether it could be taken; embeddings learn where ``vectors`` has a gradient."""
+    @torch.no_grad()
+    def _step(self, events: Prepared | Past, vectors: Tensor, rows: tuple[Tensor, Touched] | None = None) -> bool:
+        """Take one step, and say whether it could be taken; embeddings learn where their ``rows`` are given."""
         if self._steps % self._rule.every == 0:
             self.repattern()
         net = self._trainee.net
-        leaves = [(w.detach() * mask).requires_grad_() for w, mask in zip(net.hidden, self._masks, strict=True)]
-        log_loss(net.predict(events.z, vectors, leaves), events).backward()
-        gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
+        weights = masked(net, self._masks) if self._rule.prunes else net.hidden
+        backward(net, events.z, vectors, events.label, events.offset, weights, rows)
+        gradients = [weight.grad for weight in net.hidden if weight.grad is not None]
         for weight, mask, gradient in zip(net.hidden, self._masks, gradients, strict=True):
-            weight.grad = self._rule.gradient(weight.detach(), mask, gradient)
+            weight.grad = self._rule.gradient(weight, mask, gradient)
         if not self._trainee.step():
             return False
         self._gradients = gradients
         if self._rule.forgets:
-            with torch.no_grad():
-                for weight, mask in zip(net.hidden, self._masks, strict=True):
-                    weight.mul_(mask)
+            torch._foreach_mul_(net.hidden, self._masks)
         self._steps += 1
         return True
 
     def repattern(self) -> None:
         """Choose the mask anew, as the rule has it."""
-        self._masks = self._rule.choose(self._trainee.net, self._masks, self._gradients, self._steps)
+        self._mask(self._rule.choose(self._trainee.net, self._masks, self._gradients, self._steps))
+
+    def _mask(self, masks: list[Tensor]) -> None:
+        self._masks, self._density = masks, [float(mask.mean()) for mask in masks]
 
     @torch.no_grad()
     def become(self, net: ClickNet, cut: Sequence[Emitted]) -> None:
@@ -136,7 +140,7 @@ class Single:
         """
         parts = [*((layer.weight, layer.bias) for layer in cut), (net.linears[-1].weight, net.linears[-1].bias)]
         self._trainee.become(net, [part for pair in parts for part in pair])
-        self._masks = [layer.kept.float() for layer in cut]
+        self._mask([layer.kept.float() for layer in cut])
 
     def masks(self) -> list[Mask]:
         """Give the mask of each hidden layer."""
@@ -166,7 +170,7 @@ class Single:
         self._trainee.load(state["trainee"])
         self._replay.load(state["replay"])
         self._rule.load(state["rule"])
-        self._masks = [mask.float() for mask in state["masks"]]
+        self._mask([mask.float() for mask in state["masks"]])
         self._gradients, self._steps, self._batch = list(state["gradients"]), state["steps"], state["batch"]
         self._since = state["since"]
 

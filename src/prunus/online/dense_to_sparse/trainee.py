@@ -61,6 +61,7 @@ class Trainee:
         self.net = ClickNet(shape, seed=seed)
         self.averaged = ClickNet(shape, seed=seed)
         self.averaged.table = self.net.table
+        self._dense, self._average = _dense(self.net), _dense(self.averaged)
         self._begin()
 
     def _begin(self) -> None:
@@ -95,7 +96,7 @@ class Trainee:
         if not taken:
             return False
         keep = min(self.rates.average, self._steps / (self._steps + 10.0))
-        torch._foreach_lerp_(_dense(self.averaged), _dense(self.net), 1.0 - keep)
+        torch._foreach_lerp_(self._average, self._dense, 1.0 - keep)
         self._steps += 1
         return True
 
@@ -108,8 +109,8 @@ class Trainee:
             dense: weight and bias of each layer.
         """
         self.net.table.copy_(net.table)
-        torch._foreach_copy_(_dense(self.net), list(dense))
-        torch._foreach_copy_(_dense(self.averaged), list(dense))
+        torch._foreach_copy_(self._dense, list(dense))
+        torch._foreach_copy_(self._average, list(dense))
         self._begin()
 
     @torch.no_grad()
@@ -122,8 +123,8 @@ class Trainee:
 
     def state(self) -> dict[str, Any]:
         """Give all that a later step depends on; what it holds is copied."""
-        parts = {"net": self.net.state_dict(), "average": _dense(self.averaged)}
-        return copy.deepcopy({**parts, "optimiser": self.optimiser.state_dict(), "steps": self._steps})
+        parts = copy.deepcopy({"net": self.net.state_dict(), "average": self._average})
+        return {**parts, "optimiser": self.optimiser.state_dict(), "steps": self._steps}
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Any]) -> None:
@@ -137,8 +138,8 @@ class Trainee:
             msg = f"got the weights {found}; expected {own}: the run was started with another shape, begin a new run"
             raise CheckpointError(msg)
         self.net.load_state_dict(state["net"])
-        torch._foreach_copy_(_dense(self.averaged), list(state["average"]))
-        self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
+        torch._foreach_copy_(self._average, list(state["average"]))
+        self.optimiser.load_state_dict(state["optimiser"])
         self._steps = state["steps"]
 
 
