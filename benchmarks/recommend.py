@@ -26,22 +26,18 @@ import torch
 
 from prunus import topk
 from prunus.bench import machine
-from prunus.compress.beside import BITS as CUT_BITS
 from prunus.compress.beside import cut_weights
 from prunus.compress.factors import OVER, TicketPlan, popular_items, train_dense, train_factors
-from prunus.compress.row_budget import RowBudget, fit
+from prunus.compress.row_budget import RowBudget
 from prunus.data import splits
 from prunus.data.interactions_reading import read_given
 from prunus.distill.factors import FactorSettings, teacher_lists
 from prunus.engine.disk import write_atomically
-from prunus.engine.levels import quantise_model
-from prunus.engine.recommender import SparseFactors, SparseRows
 from prunus.engine.recommender_file import packed_bytes
 from prunus.prune.lottery import at_random
 from prunus.student.factors import leading_factors
-from prunus.student.item_item import cut, refit
 from prunus.teacher.item_scores import from_model
-from prunus.teacher.linear import EaseSettings, ItemItem, fit_ease
+from prunus.teacher.linear import EaseSettings, ItemItem, ease_problem, fit_ease
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,23 +142,9 @@ def told(weight: float) -> str:
 
 def cut_rows(study: Study, budget: int, *, fitted: bool) -> dict[str, Any]:
     """Cut the teacher's weights to a budget, with and without a fit on what is left."""
-    train, popular = study.split.train, popular_items(study.split.train)
-    limit = RowBudget(budget * train.n_items, train.n_items)
-
-    if not fitted:
-        return study.measured(cut_weights(study.teacher.weights, popular, limit, {}))
-    wide = cut(study.teacher.weights, min(4 * budget, train.n_items - 1), popular)
-    kept = fit(quantised(wide), limit, {}).decode
-    pattern = SparseRows(kept.n_factors, kept.indptr, kept.factor, np.ones_like(kept.value))
-    refitted = refit(replace(wide, decode=pattern), train, PLAIN.l2)
-    return study.measured(fit(quantised(refitted), limit, {}))
-
-
-def quantised(model: SparseFactors) -> SparseFactors:
-    """Put a cut model on the levels that cut weights have."""
-    packed = quantise_model(model, CUT_BITS)
-    assert isinstance(packed, SparseFactors)
-    return packed
+    train = study.split.train
+    limit, problem = RowBudget(budget * train.n_items, train.n_items), ease_problem(train, TEACHER) if fitted else None
+    return study.measured(cut_weights(study.teacher.weights, popular_items(train), limit, {}, problem))
 
 
 def prepare(args: argparse.Namespace) -> Study:

@@ -67,7 +67,7 @@ SETS = {
 }
 
 
-def run(split: Split, recipe: RecommenderRecipe, out: Path, first: Path | None) -> None:
+def run(split: Split, recipe: RecommenderRecipe, out: Path, first: Path | None, teachers: Path | None) -> None:
     """Compress, unless that is done; CPU seconds and peak memory of this process stand beside the result."""
     if (out / "spent.json").exists():
         return
@@ -77,7 +77,7 @@ def run(split: Split, recipe: RecommenderRecipe, out: Path, first: Path | None) 
             if (first / "work" / name).exists():
                 shutil.copy(first / "work" / name, out / "work" / name)
     start = time.process_time(), time.perf_counter()
-    compress_recommender(split, recipe=recipe, out=out)
+    compress_recommender(split, recipe=recipe, out=out, teachers=teachers)
     spent = {
         "cpu_seconds": round(time.process_time() - start[0], 1),
         "wall_seconds": round(time.perf_counter() - start[1], 1),
@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=["tickets", "dense", "item-item", "auto"])
     parser.add_argument("--budgets", type=int, nargs="+", default=[128], help="bytes an item")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--teachers", type=Path, help="keep fitted teachers here, and take those that are there")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     split, first = SETS[args.set].read(args.data, args.seed), None
@@ -123,7 +124,7 @@ def main() -> None:
         for kind in args.kinds:
             out = args.output / f"{args.set}-{kind}-{budget}B"
             recipe = RecommenderRecipe(budget=f"{budget}B", kind=kind, seed=args.seed, threads=args.threads)
-            run(split, recipe, out, first)
+            run(split, recipe, out, first, args.teachers)
             first = first or out
     done = sorted(args.output.glob(f"{args.set}-*/spent.json"))
     report = {"set": args.set, "runs": [figures(path.parent) for path in done], "machine": machine.describe()}

@@ -11,6 +11,7 @@ import pytest
 
 from interactions_world import make_interactions
 from prunus import topk
+from prunus.compress import kept_teacher
 from prunus.compress import recommender_student as job
 from prunus.compress.beside import TIMES
 from prunus.compress.recommender import compress_recommender
@@ -24,7 +25,7 @@ from prunus.engine.recommender import DenseFactors, SparseFactors, SparseRows
 from prunus.errors import BudgetError, BudgetImpossibleError, RecipeChangedError, TeacherError
 from prunus.report import recommender as recommender_report
 from prunus.teacher.item_scores import Popularity, as_item_scorer
-from prunus.teacher.linear import EaseSettings
+from prunus.teacher.linear import EaseSettings, fit_ease
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +80,7 @@ def test_done_is_kept_and_changes_are_refused(
 ) -> None:
     """A second run fits no teacher and trains no epoch, and says the same; other data or settings are refused."""
     out, values = done
-    monkeypatch.setattr(job, "fit_ease", lambda *_: pytest.fail("the teacher was fitted again"))
+    monkeypatch.setattr(kept_teacher, "fit_ease", lambda *_: pytest.fail("the teacher was fitted again"))
     monkeypatch.setattr(job.FactorLoop, "_run_epoch", lambda *_: pytest.fail("an epoch was trained again"))
     again = compress_recommender(SPLIT, recipe=RECIPE, out=out).to_json()
     assert {**again, "seconds": 0, "machine": 0} == {**values, "seconds": 0, "machine": 0}
@@ -111,10 +112,27 @@ def test_cut_weights_as_student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert values["student"]["bytes_per_item"] == pytest.approx(same["bytes_per_item"], abs=0.1)
     assert values["training"]["history"] == []
     assert "<svg" in recommender_report.render(values)
-    monkeypatch.setattr(job, "fit_ease", lambda *_: pytest.fail("the teacher was fitted again"))
+    monkeypatch.setattr(kept_teacher, "fit_ease", lambda *_: pytest.fail("the teacher was fitted again"))
     assert compress_recommender(SPLIT, recipe=recipe, out=tmp_path).to_json()["student"] == values["student"]
     with pytest.raises(TeacherError, match="no weights between items"):
         compress_recommender(SPLIT, recipe=recipe, out=tmp_path / "other", teacher=Popularity(SPLIT.train.popularity))
+
+
+def test_a_kept_teacher_is_fitted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run with another budget takes the fit of the first; it makes what it would have made with its own."""
+    first = RECIPE.model_copy(update={"kind": "item-item"})
+    small = first.model_copy(update={"budget": "12B"})
+    compress_recommender(SPLIT, recipe=first, out=tmp_path / "first", teachers=tmp_path / "kept")
+    compress_recommender(SPLIT, recipe=small, out=tmp_path / "own")
+    fitted = []
+    monkeypatch.setattr(kept_teacher, "fit_ease", lambda *given: fitted.append(given) or fit_ease(*given))
+    compress_recommender(SPLIT, recipe=small, out=tmp_path / "small", teachers=tmp_path / "kept")
+    assert not fitted
+    assert (tmp_path / "small/recommender.prunus").read_bytes() == (tmp_path / "own/recommender.prunus").read_bytes()
+    other = small.model_copy(update={"teacher": EaseSettings(31)})
+    compress_recommender(SPLIT, recipe=other, out=tmp_path / "other", teachers=tmp_path / "kept")
+    assert len(fitted) == 1
+    assert len(list((tmp_path / "kept").iterdir())) == 2
 
 
 @pytest.mark.long

@@ -26,7 +26,7 @@ from prunus.engine import recommender_reference as reference
 from prunus.errors import BudgetImpossibleError
 from prunus.report import form
 from prunus.report import recommender as report
-from prunus.teacher.linear import EaseSettings, fit_ease
+from prunus.teacher.linear import EaseSettings, ease_problem, fit_ease
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,11 +90,12 @@ def test_figures_are_of_the_tenth(made: Any) -> None:
     tried = {one["name"]: one for one in values["candidates"]}
     metadata = recommender_file.from_bytes((out / "recommender.prunus").read_bytes(), "it")[2]
     part = splits.random_by_user(SPLIT.train, 0.1, CUT_WEIGHTS.seed)
-    weights = fit_ease(part.train, CUT_WEIGHTS.teacher).weights
+    assert CUT_WEIGHTS.teacher is not None
+    weights, problem = fit_ease(part.train, CUT_WEIGHTS.teacher).weights, ease_problem(part.train, CUT_WEIGHTS.teacher)
     seen = part.train.users_x_items().toarray() > 0
     for name, share in (("item-item", 1.0), ("item-item, 1/2 of the budget", 0.5)):
         limit = RowBudget(RowBudget.parse(CUT_WEIGHTS.budget, N_ITEMS).n_bytes * share, N_ITEMS)
-        model = cut_weights(weights, popular_items(part.train), limit, metadata)
+        model = cut_weights(weights, popular_items(part.train), limit, metadata, problem)
         lists = reference.top_k(reference.score(model, part.train.indptr, part.train.items), ~seen, 5)[0]
         assert tried[name]["ndcg@5"] == pytest.approx(topk.ndcg(lists, part.test, 5).mean, abs=1e-6)
 

@@ -13,7 +13,7 @@ from prunus.engine import range_code
 from prunus.engine import recommender_reference as reference
 from prunus.engine.item_ids import pack_ids, unpack_ids
 from prunus.engine.levels import quantise_model
-from prunus.engine.packing import CODED, PLAIN, SAME, pack, unpack
+from prunus.engine.packing import CODED, PLAIN, SAME, about_bytes, pack, unpack
 from prunus.engine.recommender import SparseFactors, SparseRows
 from prunus.engine.recommender_file import from_bytes, load, packed_bytes, save, sizes, to_bytes
 from prunus.errors import ModelFileError, NetworkError, RecommenderError
@@ -126,6 +126,7 @@ def test_packing_gives_back_the_numbers(numbers):
     packed = pack(np.array(numbers, np.int64))
     assert unpack(packed, len(numbers), "x").tolist() == numbers
     assert len(packed) <= max(5, 2 + (len(numbers) * 31 + 7) // 8)
+    assert about_bytes(np.array(numbers, np.int64)) <= len(packed)
 
 
 @pytest.mark.parametrize("share", [0.003, 0.05, 0.5, 0.95])
@@ -136,6 +137,7 @@ def test_coded_numbers_cost_their_entropy(share):
     entropy = -(share * np.log2(share) + (1 - share) * np.log2(1 - share)) / share
     assert packed[0] == CODED
     assert len(packed) * 8 < 1.03 * entropy * len(x) + 8 * 64
+    assert about_bytes(x) == pytest.approx(len(packed), rel=0.01, abs=80)  # states of the lanes
     np.testing.assert_array_equal(unpack(packed, len(x), "x"), x)
 
 

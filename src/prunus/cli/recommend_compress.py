@@ -70,6 +70,10 @@ def compress(
     margin: Annotated[
         float, typer.Option(min=1e-6, max=1.0, help="What the student may lose, as a share of the teacher's mean nDCG.")
     ] = 0.01,
+    teachers: Annotated[
+        Path | None,
+        typer.Option("--teachers", metavar="DIR", help="Keep fitted teachers here, for runs with other budgets."),
+    ] = None,
     titles: Annotated[
         Path | None,
         typer.Option("--titles", metavar="FILE", help="Table of the items' names (Parquet or CSV), for the report."),
@@ -120,7 +124,7 @@ def compress(
     parts = interactions.read_split(data, test, split, columns, seed=seed)
     names = None if titles is None else interactions.read_titles(titles, parts.train, title, item)
     with progress() as bars:
-        result = compress_recommender(parts, recipe=recipe, out=out, titles=names, progress=bars)
+        result = compress_recommender(parts, recipe=recipe, out=out, titles=names, progress=bars, teachers=teachers)
     report.write(result.to_json(), out / "report.html")
     if json:
         talk.put_json(result.to_json())

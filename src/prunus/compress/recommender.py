@@ -13,6 +13,7 @@ from prunus import __version__, topk
 from prunus.bench import machine
 from prunus.compress.beside import MOST_ITEMS, cut_curve, examples
 from prunus.compress.factors import FactorStudent, drawn_width
+from prunus.compress.kept_teacher import fingerprint
 from prunus.compress.recipe import Silent
 from prunus.compress.recommender_choice import choose_student, chosen
 from prunus.compress.recommender_student import StudentPlan, TeacherSource, train_student
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from prunus.compress.recommender_recipe import RecommenderRecipe
     from prunus.compress.training import Progress
-    from prunus.data.interactions import Interactions
     from prunus.data.splits import Split
     from prunus.engine.recommend_scorer import RecommendScorer
     from prunus.engine.recommender_file import Sizes
@@ -75,6 +75,7 @@ def compress_recommender(
     teacher: ItemScorer | None = None,
     titles: Sequence[str] | None = None,
     progress: Progress | None = None,
+    teachers: Path | None = None,
 ) -> Result:
     """Compress a recommender, stage after stage; what an earlier run finished is kept.
 
@@ -87,6 +88,7 @@ def compress_recommender(
         teacher: the model to learn from; None for EASE fitted on the training part.
         titles: [n_items] the items' names as people know them, for the lists that a report shows; default: their ids.
         progress: told how far it is.
+        teachers: folder where fitted teachers are kept for runs with other budgets; None to keep none.
 
     Raises:
         BudgetImpossibleError: the budget does not buy one value an item.
@@ -113,7 +115,7 @@ def compress_recommender(
     if teacher is None:
         with space.seconds("teacher"):
             settings, trials = _settings(split, recipe, space, progress)
-    source = TeacherSource(split.train, recipe, space, progress, given=teacher, settings=settings)
+    source = TeacherSource(split.train, recipe, space, progress, given=teacher, settings=settings, kept=teachers)
     metadata = {
         "made_by": f"prunus {__version__}",
         "teacher": source.name,
@@ -125,7 +127,7 @@ def compress_recommender(
     if recipe.kind == "auto" and settings is not None:
         with space.seconds("choose"):
             inner = space.part("candidates")
-            tried = choose_student(split.train, settings, budget, recipe, inner, progress, metadata)
+            tried = choose_student(split.train, settings, budget, recipe, inner, progress, metadata, kept=teachers)
         plan = chosen(tried, budget, recipe)
     with space.seconds("teacher"):
         of_teacher = space.array("teacher-test", lambda: lists_of(source.get(), split, recipe.k))
@@ -154,11 +156,6 @@ def compress_recommender(
     values |= {"candidates": tried, "curve": curve, "examples": examples(split, shown, titles, seed=recipe.seed)}
     write_atomically(out / "result.json", (json.dumps(values, indent=1) + "\n").encode())
     return Result(scorer, verdict, values)
-
-
-def fingerprint(data: Interactions) -> str:
-    """Hash of users, items and their names."""
-    return digest(data.indptr, data.items, data.n_items, list(data.item_ids or ()))
 
 
 def _settings(
@@ -192,7 +189,7 @@ def _curve(
         teacher = source.get()
         if not isinstance(teacher, ItemItem) or split.train.n_items > MOST_ITEMS:
             return []
-        return cut_curve(teacher.weights, split, budget, recipe.k, metadata)
+        return cut_curve(teacher.weights, split, budget, recipe.k, metadata, source.problem())
 
     found: list[dict[str, Any]] = space.json("curve", make)
     return found

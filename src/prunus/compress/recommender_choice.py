@@ -17,6 +17,7 @@ from prunus.teacher.choose import tenth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from prunus.compress.recommender_recipe import RecommenderRecipe
     from prunus.compress.training import Progress
@@ -49,6 +50,7 @@ def choose_student(
     metadata: dict[str, Any],
     *,
     plans: Sequence[StudentPlan] | None = None,
+    kept: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Hold candidates against each other on a tenth of the training part, and give them all, the best first.
 
@@ -65,6 +67,7 @@ def choose_student(
         progress: told of each candidate.
         metadata: what will stand in the file beside the model.
         plans: the candidates, the smallest first; default: :func:`candidates`.
+        kept: folder of fitted teachers.
 
     Returns:
         For each candidate ``name``, ``epochs``, ``plan`` (of :class:`StudentPlan`; of dense rows with the width that fills
@@ -76,7 +79,7 @@ def choose_student(
     split = tenth(train, MOST_ITEMS, recipe.seed)
     part = split.train
     limit = RowBudget(budget.bytes_per_item * part.n_items, part.n_items)
-    source = TeacherSource(part, recipe, space, progress, settings=teacher)
+    source = TeacherSource(part, recipe, space, progress, settings=teacher, kept=kept)
     first = cache(lambda: drawn_width(part, limit, bits=recipe.bits, metadata=metadata))
     short = recipe.model_copy(update={"epochs": short_epochs(recipe)})
 

@@ -9,14 +9,17 @@ import numpy as np
 
 from prunus.compress.beside import cut_weights
 from prunus.compress.factors import FactorStudent, popular_items, train_dense, train_factors
+from prunus.compress.kept_teacher import kept_ease
 from prunus.compress.row_budget import RowBudget
 from prunus.distill.factors import FactorLoop, FactorSettings, TeacherLists, teacher_lists
 from prunus.engine import recommender_file
 from prunus.errors import TeacherError
 from prunus.student.factors import leading_factors
-from prunus.teacher.linear import EaseSettings, ItemItem, fit_ease
+from prunus.teacher.linear import EaseProblem, EaseSettings, ItemItem, ease_problem
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from prunus.compress.recommender_recipe import RecommenderRecipe
@@ -71,6 +74,7 @@ class TeacherSource:
         *,
         given: ItemScorer | None = None,
         settings: EaseSettings | None = None,
+        kept: Path | None = None,
     ) -> None:
         """Set up.
 
@@ -81,16 +85,17 @@ class TeacherSource:
             progress: told when it is fitted.
             given: the teacher itself, which is not fitted.
             settings: of EASE where none is given.
+            kept: folder of fits, see :func:`~prunus.compress.kept_teacher.kept_ease`.
         """
         self.train, self._recipe, self._space, self._progress = train, recipe, space, progress
-        self._scorer, self.settings = given, settings
+        self._scorer, self.settings, self._kept = given, settings, kept
         self.name = given.name if given is not None else str(settings)
 
     def get(self) -> ItemScorer:
         """Give the teacher; fit it first if need be."""
         if self._scorer is None:
             self._progress.stage("fit the teacher", 1.0)
-            self._scorer = fit_ease(self.train, self.settings)
+            self._scorer = kept_ease(self._kept, self.train, self.settings)
         return self._scorer
 
     def weights(self) -> NDArray[np.float32]:
@@ -104,6 +109,10 @@ class TeacherSource:
             msg = f"got the teacher {teacher.name}, which has no weights between items; expected EASE, or another kind"
             raise TeacherError(msg)
         return teacher.weights
+
+    def problem(self) -> EaseProblem | None:
+        """Give the least squares that its weights solve; None of a teacher that was given."""
+        return None if self.settings is None else ease_problem(self.train, self.settings)
 
     def start(self, n_factors: int) -> NDArray[np.float32] | None:
         """Give rows for a student to start from: the leading factors of item-item weights; None of other teachers."""
@@ -191,6 +200,6 @@ def _cut(
     """Cut the teacher's own weights to the budget, or take those of an earlier run."""
     file = space.file(f"{name}.prunus")
     if not file.exists():
-        model = cut_weights(source.weights(), popular_items(source.train), budget, metadata)
+        model = cut_weights(source.weights(), popular_items(source.train), budget, metadata, source.problem())
         recommender_file.save(file, model, metadata=metadata)
     return recommender_file.from_bytes(file.read_bytes(), str(file))[0]

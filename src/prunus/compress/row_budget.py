@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from prunus.engine.levels import MOST_BITS, quantise, quantise_rows
 from prunus.engine.recommender import DenseFactors, SparseFactors, SparseRows
+from prunus.engine.recommender_codec import about_row_bytes
 from prunus.engine.recommender_file import packed_bytes
 from prunus.errors import BudgetError, BudgetImpossibleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from numpy.typing import NDArray
+
 SAMPLED_ITEMS = 4000
 """Rows drawn to tell what a row costs. Random rows cost more than trained ones, which share factors: the safe side."""
-SLACK = 0.005
+SLACK = 0.002
 """Share of the budget that a cut may leave unused."""
 COARSER = 1.05
 """What the distance of two levels is multiplied by, again and again, where dense factors came out too large."""
@@ -99,42 +103,75 @@ def row_length(budget: RowBudget, n_factors: int, bits: int) -> int:
     return _largest(bytes_per_item, budget.bytes_per_item, 1, n_factors - 1)
 
 
-def fit(model: SparseFactors, budget: RowBudget, metadata: Mapping[str, object]) -> SparseFactors:
+def fit(
+    model: SparseFactors,
+    budget: RowBudget,
+    metadata: Mapping[str, object],
+    importance: NDArray[np.float32] | None = None,
+) -> SparseFactors:
     """Cut the smallest values of a model, over all items, until its file keeps within the budget.
 
-    Each item keeps its largest value.
+    Each item keeps its largest value. How many stay is found by entropy (:func:`~prunus.engine.recommender_codec.about_row_bytes`)
+    and held against the packed file, which sets the estimate right.
 
     Args:
-        model: tied, on levels.
+        model: tied, or item-item weights; on levels.
         budget: the bytes.
         metadata: what will stand beside it in the file.
+        importance: float32 [n_factors], above 0, what magnitudes are multiplied by for the comparison; None for ones.
 
     Raises:
         BudgetImpossibleError: one value an item is too much.
     """
     rows = model.decode
-    size = np.abs(rows.value)
-    first = np.lexsort((-size, rows.row))[rows.indptr[:-1][rows.lengths > 0]]
-    size[first] = np.inf
-    order = np.argsort(-size, kind="stable")
+    order, n_least = _by_size(rows, importance)
 
     def cut(n_kept: int) -> SparseFactors:
         kept = np.zeros(len(order), np.bool_)
         kept[order[:n_kept]] = True
-        starts = np.concatenate([[0], np.cumsum(kept)])[rows.indptr].astype(np.int32)
+        starts = np.concatenate([[0], np.cumsum(kept, dtype=np.int32)])[rows.indptr]
         part = SparseRows(rows.n_factors, starts, rows.factor[kept], rows.value[kept], rows.step)
         return replace(model, decode=part, encode=None)
 
-    def size_of(n_kept: int) -> int:
+    def packed(n_kept: int) -> int:
         return packed_bytes(cut(n_kept), metadata=metadata)
 
-    if packed_bytes(model, metadata=metadata) <= budget.n_bytes:
-        return model
-    if size_of(len(first)) > budget.n_bytes:
-        least = f"{np.ceil(size_of(len(first)) / budget.n_items):.0f}B"
-        msg = f"got {budget.bytes_per_item:.3g} bytes an item; one value an item takes more: expected at least {least}"
-        raise BudgetImpossibleError(msg, least)
-    return cut(_largest(size_of, budget.n_bytes, len(first), len(order), slack=SLACK))
+    least = packed(n_least)
+    if least > budget.n_bytes:
+        nearest = f"{np.ceil(least / budget.n_items):.0f}B"
+        msg = (
+            f"got {budget.bytes_per_item:.3g} bytes an item; one value an item takes more: expected at least {nearest}"
+        )
+        raise BudgetImpossibleError(msg, nearest)
+    about = cache(lambda n_kept: about_row_bytes(cut(n_kept)))
+    # Of more than eight values for each byte no file keeps within the budget.
+    low, high = n_least, max(min(len(order), int(8 * budget.n_bytes)), n_least)
+    ratio = least / about(n_least)
+    while low < high:
+        n_kept = _largest(lambda n: ratio * about(n), budget.n_bytes, low, high, slack=SLACK / 4)  # noqa: B023 - called here
+        n_kept = max(n_kept, low + 1)
+        size = packed(n_kept)
+        ratio = size / about(n_kept)
+        if size > budget.n_bytes:
+            high = n_kept - 1
+            continue
+        low = n_kept
+        if size >= (1 - SLACK) * budget.n_bytes:
+            break
+    return model if low == len(order) else cut(low)
+
+
+def _by_size(rows: SparseRows, importance: NDArray[np.float32] | None) -> tuple[NDArray[np.int64], int]:
+    """Return where values stand, the first of each row before all others and the rest by falling size, and how many are first."""
+    size = np.abs(rows.value) if importance is None else np.abs(rows.value) * importance[rows.factor]
+    lengths = rows.lengths[rows.lengths > 0]
+    if not len(lengths):
+        return np.zeros(0, np.int64), 0
+    most = np.maximum.reduceat(size, rows.indptr[:-1][rows.lengths > 0])
+    at = np.flatnonzero(size == np.repeat(most, lengths))
+    first = at[np.unique(rows.row[at], return_index=True)[1]]
+    size[first] = np.inf
+    return np.argsort(-size, kind="stable"), len(first)
 
 
 def coarsen(model: DenseFactors, budget: RowBudget, metadata: Mapping[str, object]) -> DenseFactors:

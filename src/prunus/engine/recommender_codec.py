@@ -12,7 +12,7 @@ import numpy as np
 
 from prunus.engine.header import require
 from prunus.engine.item_ids import pack_ids, unpack_ids
-from prunus.engine.packing import pack, unpack
+from prunus.engine.packing import about_bytes, pack, unpack
 from prunus.engine.recommender import MAX_ITEMS, MAX_STORED, DenseFactors, SparseFactors, SparseRows
 from prunus.errors import RecommenderError
 
@@ -60,24 +60,41 @@ def describe(model: Recommender, item_ids: tuple[str, ...] | None) -> dict[str, 
 def tensors(model: Recommender, item_ids: tuple[str, ...] | None) -> dict[str, NDArray[Any]]:
     """Return the arrays to be written, in the types that :func:`types` states."""
     entry = describe(model, item_ids)
-    found: dict[str, NDArray[Any]] = {"popular": pack(model.popular)}
+    found = {name: pack(numbers) for name, numbers in _whole_numbers(model, entry).items()}
     found |= {name: array.astype(FLOATS[entry[name]]) for name, array in _floats(model).items()}
+    for side, part, step in zip(_sides(entry), _parts(model), _steps(model), strict=False):
+        if entry["values"] != "levels":
+            found[f"{side}.value"] = _values(part).astype(FLOATS[entry["values"]])
+        elif not (isinstance(model, DenseFactors) and side == "encode"):
+            assert step is not None
+            found[f"{side}.step"] = step.astype(FLOATS[entry["steps"]])
+    return found if item_ids is None else found | {"ids": pack_ids(item_ids)}
+
+
+def about_row_bytes(model: Recommender) -> float:
+    """Tell by entropy how many bytes a model's rows take, to a hundredth of what packing them says, in a fraction of its time.
+
+    Args:
+        model: on levels.
+    """
+    return sum(about_bytes(numbers) for numbers in _whole_numbers(model, describe(model, None)).values())
+
+
+def _whole_numbers(model: Recommender, entry: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Return the arrays that are packed as whole numbers."""
+    found: dict[str, NDArray[Any]] = {"popular": model.popular}
     for side, part, step in zip(_sides(entry), _parts(model), _steps(model), strict=False):
         if isinstance(part, SparseRows):
             gaps = np.diff(part.factor, prepend=-1)
             starts = part.indptr[:-1][part.lengths > 0]
             gaps[starts] = part.factor[starts] + 1
-            found |= {f"{side}.length": pack(part.lengths), f"{side}.gap": pack(gaps - 1)}
-        values = _values(part)
+            found |= {f"{side}.length": part.lengths, f"{side}.gap": gaps - 1}
         if entry["values"] == "levels":
             assert step is not None
+            values = _values(part)
             wide = step if len(step) == 1 else step[:, None] if values.ndim == 2 else step[part.row]
-            found[f"{side}.level"] = pack(np.rint(values / wide).astype(np.int64).ravel() + LARGEST_LEVEL)
-            if not (isinstance(model, DenseFactors) and side == "encode"):
-                found[f"{side}.step"] = step.astype(FLOATS[entry["steps"]])
-        else:
-            found[f"{side}.value"] = values.astype(FLOATS[entry["values"]])
-    return found if item_ids is None else found | {"ids": pack_ids(item_ids)}
+            found[f"{side}.level"] = np.rint(values / wide).astype(np.int64).ravel() + LARGEST_LEVEL
+    return found
 
 
 def types(entry: object, name: str) -> dict[str, str]:

@@ -99,6 +99,36 @@ class EaseSettings:
         return f"EASE(l2={self.l2:g}{extra})"
 
 
+@dataclass(frozen=True, eq=False)
+class EaseProblem:
+    """The least squares that EASE solves, so that others can be solved beside it: see the module.
+
+    Attributes:
+        matrix: scipy CSR [n_users, n_items], float64: diag(w)^(1/2) X, so that G = matrix' matrix.
+        ridge: float64 [n_items], r.
+        scale: float64 [n_items], what the columns of B are multiplied by at last: less for popular items.
+    """
+
+    matrix: Any
+    ridge: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+
+def ease_problem(train: Interactions, settings: EaseSettings) -> EaseProblem:
+    """Give the least squares of EASE.
+
+    Args:
+        train: the interactions.
+        settings: how they are weighed.
+    """
+    sizes, matrix = np.diff(train.indptr).astype(np.float64), train.users_x_items()
+    matrix.data *= np.repeat(
+        (np.maximum(sizes, 1) / sizes.mean()) ** (-settings.long_histories / 2), np.diff(train.indptr)
+    )
+    common = _common(train)
+    return EaseProblem(matrix, settings.l2 * common**settings.growth, common**-settings.popular_items)
+
+
 def ease_bytes(n_items: int, *, double: bool = False) -> int:
     """Tell the bytes that :func:`fit_ease` needs beside the interactions.
 
@@ -129,14 +159,13 @@ def fit_ease(train: Interactions, settings: EaseSettings | None = None, *, memor
         TeacherError: G + diag(r) is not positive definite as rounded.
     """
     settings = settings or EaseSettings()
-    matrix, ridge = _weighted(train, settings)
-    double = _is_ill_conditioned(matrix, ridge)
+    problem = ease_problem(train, settings)
+    double = _is_ill_conditioned(problem.matrix, problem.ridge)
     _check_memory(train.n_items, memory_bytes, double=double)
-    weights = _gram(matrix, np.float64 if double else np.float32)
-    weights[np.diag_indices_from(weights)] += ridge.astype(weights.dtype)
+    weights = _gram(problem.matrix, np.float64 if double else np.float32)
+    weights[np.diag_indices_from(weights)] += problem.ridge.astype(weights.dtype)
     _invert(weights)
-    diagonal = weights.diagonal().copy()
-    scale = (-(_common(train) ** -settings.popular_items) / diagonal).astype(weights.dtype)
+    scale = (-problem.scale / weights.diagonal()).astype(weights.dtype)
     for rows in _blocks(weights):
         weights[rows] *= scale
     np.fill_diagonal(weights, 0.0)
@@ -145,7 +174,8 @@ def fit_ease(train: Interactions, settings: EaseSettings | None = None, *, memor
 
 def needs_double(train: Interactions, settings: EaseSettings) -> bool:
     """Tell whether :func:`fit_ease` would use float64, and twice the memory."""
-    return _is_ill_conditioned(*_weighted(train, settings))
+    problem = ease_problem(train, settings)
+    return _is_ill_conditioned(problem.matrix, problem.ridge)
 
 
 def _common(train: Interactions) -> NDArray[np.float64]:
@@ -153,15 +183,6 @@ def _common(train: Interactions) -> NDArray[np.float64]:
     counts = train.popularity.astype(np.float64)
     common: NDArray[np.float64] = np.maximum(counts, 1) / max(counts.mean(), 1)
     return common
-
-
-def _weighted(train: Interactions, settings: EaseSettings) -> tuple[Any, NDArray[np.float64]]:
-    """Return sqrt(w) X, scipy CSR, and r."""
-    sizes, matrix = np.diff(train.indptr).astype(np.float64), train.users_x_items()
-    matrix.data *= np.repeat(
-        (np.maximum(sizes, 1) / sizes.mean()) ** (-settings.long_histories / 2), np.diff(train.indptr)
-    )
-    return matrix, settings.l2 * _common(train) ** settings.growth
 
 
 def _is_ill_conditioned(matrix: Any, ridge: NDArray[np.float64]) -> bool:  # noqa: ANN401 - scipy
