@@ -20,7 +20,7 @@ from recommend_sets import SETS
 
 from prunus.bench import machine
 from prunus.compress.recipe import Silent
-from prunus.compress.recommender_choice import candidates, choose_student, short_epochs
+from prunus.compress.recommender_choice import candidates, choose_student, round_epochs
 from prunus.compress.recommender_recipe import RecommenderRecipe
 from prunus.compress.recommender_student import StudentPlan
 from prunus.compress.row_budget import RowBudget
@@ -40,7 +40,7 @@ def study(
     """Hold the candidates of one recipe against each other."""
     budget, inner = RowBudget.parse(recipe.budget, train.n_items), space.part(f"{recipe.budget}-{recipe.epochs}")
     found = choose_student(train, teacher, budget, recipe, inner, Silent(), {}, plans=plans)
-    return {"budget": recipe.budget, "epochs": short_epochs(recipe), "teacher": str(teacher), "candidates": found}
+    return {"budget": recipe.budget, "epochs": round_epochs(recipe), "teacher": str(teacher), "candidates": found}
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from prunus.compress.beside import MOST_ITEMS, cut_curve, examples
 from prunus.compress.factors import FactorStudent, drawn_width
 from prunus.compress.kept_teacher import fingerprint
 from prunus.compress.recipe import Silent
-from prunus.compress.recommender_choice import choose_student, chosen
+from prunus.compress.recommender_choice import choose_student
 from prunus.compress.recommender_student import StudentPlan, TeacherSource, train_student
 from prunus.compress.row_budget import RowBudget, row_length
 from prunus.compress.workspace import Workspace, digest
@@ -128,7 +128,7 @@ def compress_recommender(
         with space.seconds("choose"):
             inner = space.part("candidates")
             tried = choose_student(split.train, settings, budget, recipe, inner, progress, metadata, kept=teachers)
-        plan = chosen(tried, budget, recipe)
+        plan = StudentPlan(**tried[0]["plan"])
     with space.seconds("teacher"):
         of_teacher = space.array("teacher-test", lambda: lists_of(source.get(), split, recipe.k))
     progress.stage("cut the teacher's weights, to compare", 1.0)

@@ -25,19 +25,15 @@ if TYPE_CHECKING:
     from prunus.data.interactions import Interactions
     from prunus.teacher.linear import EaseSettings
 
-SHORT = 1 / 6
-"""Share of the epochs that a candidate is trained for."""
+ROUNDS = (1 / 6, 1 / 2)
+"""Shares of the epochs that dense rows are trained for: all of them, then the two best of those. A short training undervalues a
+heavy teacher of long rows: MovieLens-1M at 128 bytes, weights .5 and .05, on the tenth .2039 and .2097 after 10 epochs."""
 MOST_ITEMS = 16_384
 """Of a larger catalogue candidates learn the most popular items, so many: their teacher is fitted for them alone."""
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
 """Of the budget that weights are cut to: where cutting regularises, fewer rank better than all that there is room for."""
 LIGHT = 0.1
 """Of the teacher's usual weight, what short rows of some data want."""
-
-SHORT_ROWS = 64
-"""Bytes an item up to which the short training chooses the teacher's weight. In longer rows a heavy teacher overtakes a light
-one only after more epochs: MovieLens-1M at 128 bytes, weights .5 and .05, on the tenth .2039 and .2097 after 10 epochs, on
-the test part .2741 and .2707 after 30."""
 
 
 def choose_student(
@@ -55,8 +51,9 @@ def choose_student(
     """Hold candidates against each other on a tenth of the training part, and give them all, the best first.
 
     They are the teacher's own weights, cut to the budget and to shares of it, and dense rows trained for a
-    share of the epochs with the usual weight of the teacher, with a light one, and with none. Teacher and candidates learn from the
-    other nine tenths alone.
+    share of the epochs with the usual weight of the teacher, with a light one, and with none. Where dense rows are within the
+    recipe's margin of the best, the two best of them are trained anew for longer (:data:`ROUNDS`), and the third is dropped.
+    Teacher and candidates learn from the other nine tenths alone.
 
     Args:
         train: the training part.
@@ -71,7 +68,8 @@ def choose_student(
 
     Returns:
         For each candidate ``name``, ``epochs``, ``plan`` (of :class:`StudentPlan`; of dense rows with the width that fills
-        the budget), ``bytes_per_item``, ``ndcg@k`` and ``seconds`` of wall time; the best first, of equal ones the smaller.
+        the budget), ``bytes_per_item``, ``ndcg@k``, ``seconds`` of wall time and whether it was ``dropped``; the best first, of equal
+        ones the smaller, and dropped ones last.
 
     Raises:
         BudgetImpossibleError: the budget buys no candidate one value an item.
@@ -81,10 +79,9 @@ def choose_student(
     limit = RowBudget(budget.bytes_per_item * part.n_items, part.n_items)
     source = TeacherSource(part, recipe, space, progress, settings=teacher, kept=kept)
     first = cache(lambda: drawn_width(part, limit, bits=recipe.bits, metadata=metadata))
-    short = recipe.model_copy(update={"epochs": short_epochs(recipe)})
 
-    def measured(plan: StudentPlan) -> dict[str, Any]:
-        name = _file_name(plan)
+    def measured(plan: StudentPlan, epochs: int) -> dict[str, Any]:
+        name, short = _file_name(plan, epochs), recipe.model_copy(update={"epochs": epochs})
         tried = replace(plan, width=plan.width or first()) if plan.kind == "dense" else plan
         with space.seconds("teacher"):
             _ = source.get() if plan.kind == "item-item" else source.heads() if plan.teacher_weight else None
@@ -104,19 +101,31 @@ def choose_student(
             "bytes_per_item": size / part.n_items,
             f"ndcg@{recipe.k}": topk.ndcg(lists, split.test, recipe.k).mean,
             "seconds": space.spent()[name],
+            "dropped": False,
         }
+
+    def once(plan: StudentPlan, epochs: int) -> dict[str, Any]:
+        one: dict[str, Any] = space.json(f"tried-{_file_name(plan, epochs)}", partial(measured, plan, epochs))
+        return one
 
     found: list[dict[str, Any]] = []
     refused = None
     for plan in plans or candidates(recipe):
         try:
-            found.append(space.json(f"tried-{_file_name(plan)}", partial(measured, plan)))
+            found.append(once(plan, round_epochs(recipe)[0]))
         except BudgetImpossibleError as error:
             refused = error
     if not found:
         assert refused is not None
         raise refused
-    return sorted(found, key=lambda one: -one[f"ndcg@{recipe.k}"])
+    metric = f"ndcg@{recipe.k}"
+    found.sort(key=lambda one: -one[metric])
+    dense = [one for one in found if one["plan"]["kind"] == "dense"]
+    if len(dense) > 1 and dense[0][metric] >= (1 - recipe.margin) * found[0][metric]:
+        again = [once(StudentPlan(**one["plan"]), round_epochs(recipe)[1]) for one in dense[:2]]
+        rest = [one | {"dropped": True} for one in dense[2:]]
+        found = [one for one in found if one not in dense] + again + rest
+    return sorted(found, key=lambda one: (one["dropped"], -one[metric]))
 
 
 def candidates(recipe: RecommenderRecipe) -> list[StudentPlan]:
@@ -130,24 +139,13 @@ def candidates(recipe: RecommenderRecipe) -> list[StudentPlan]:
     return cut + [StudentPlan("dense", weight) for weight in weights]
 
 
-def chosen(tried: list[dict[str, Any]], budget: RowBudget, recipe: RecommenderRecipe) -> StudentPlan:
-    """Give the plan of the best candidate; of dense rows above :data:`SHORT_ROWS` with the teacher's weight of the recipe.
-
-    Args:
-        tried: the candidates, the best first.
-        budget: of the run.
-        recipe: of the run.
-    """
-    plans = [StudentPlan(**one["plan"]) for one in tried]
-    if plans[0].kind == "dense" and budget.bytes_per_item > SHORT_ROWS:
-        return next(plan for plan in plans if (plan.kind, plan.teacher_weight) == ("dense", recipe.teacher_weight))
-    return plans[0]
+def round_epochs(recipe: RecommenderRecipe) -> tuple[int, int]:
+    """Tell the epochs that candidates are trained for, in the first round and in the second."""
+    first, second = (max(round(share * recipe.epochs), 1) for share in ROUNDS)
+    return first, second
 
 
-def short_epochs(recipe: RecommenderRecipe) -> int:
-    """Tell the epochs that a candidate is trained for."""
-    return max(round(SHORT * recipe.epochs), 1)
-
-
-def _file_name(plan: StudentPlan) -> str:
-    return f"{plan.kind}-{plan.teacher_weight:g}-{plan.share:g}"
+def _file_name(plan: StudentPlan, epochs: int) -> str:
+    if plan.kind == "item-item":
+        return f"{plan.kind}-{plan.share:g}"
+    return f"{plan.kind}-{plan.teacher_weight:g}-{epochs}"

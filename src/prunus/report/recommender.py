@@ -156,9 +156,9 @@ def _candidates(result: Mapping[str, Any]) -> Markup:
         ("Seconds", "wall time"),
     ]
     caption = (
-        "Tried on nine tenths of the training part and judged by the other tenth. The marked one was then made from all of"
-        " it, and trained in full: the best, or, of long dense rows, the one with the teacher's weight that was asked for,"
-        " which short trainings undervalue. The test part chose nothing."
+        "Tried on nine tenths of the training part and judged by the other tenth. The marked one, the best, was then made"
+        " from all of it, and trained in full. Where dense rows are not behind, the two best are trained anew for longer before that"
+        " is told, and the others stand last. The test part chose nothing."
     )
     made = [index for index, one in enumerate(found) if at(one, "plan") == at(result, "student", "plan")]
     return section("candidates", "Candidates", table(caption, headings, cells, made, "candidates"))
