@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
 
+from prunus.online.dense_to_sparse.contest import Contest
 from prunus.online.dense_to_sparse.cotrain import Cotrained, CotrainSettings
-from prunus.online.dense_to_sparse.default import WIDER, dense, kept, sparse
+from prunus.online.dense_to_sparse.default import NETS, SPARSE, dense, kept, sparse, straight_through
 from prunus.online.dense_to_sparse.emission import EmissionSettings, Emitting
 from prunus.online.dense_to_sparse.learned import Learned
 from prunus.online.dense_to_sparse.patterns import narrow
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 WIDE, SMALL = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3), (1e-3, 2e-3, 4e-3, 8e-3, 16e-3)
 TURNED = (2e-3, 4e-3, 8e-3, 16e-3, 32e-3)
 """Grids of learning rates: of dense nets, of nets with fewer weights, and of SOAP."""
-AGAIN = Again(1)
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ def _emitted(cut: Cut) -> Callable[[ClickShape, float, float, int], Learner]:
 
 
 def _learned(shape: ClickShape, rate: float, density: float, seed: int) -> Learner:
-    inside, rates = narrow(shape, WIDER * density), Rates(rate, rule="soap")
-    return Single("learned masks", inside, rates, Learned(kept(shape, density)), seed=seed, again=AGAIN)
+    inside, rule = narrow(shape, NETS[1][0] * density), Learned(kept(shape, density))
+    return Single("learned masks", inside, _ours(rate), rule, seed=seed, again=NETS[1][1])
 
 
 def _small(shape: ClickShape, rate: float, density: float, seed: int) -> Learner:
@@ -116,35 +117,47 @@ def _cotrained(shape: ClickShape, rate: float, density: float, seed: int) -> Lea
 
 
 def _again(shape: ClickShape, rate: float, density: float, seed: int) -> Learner:
-    return Single("small dense, again", narrow(shape, density), Rates(rate), Whole(), seed=seed, again=AGAIN)
+    again = Again(1, trust=0.0)
+    return Single("small dense, again", narrow(shape, density), Rates(rate), Whole(), seed=seed, again=again)
 
 
-def _small_soap(shape: ClickShape, rate: float, density: float, seed: int) -> Learner:
-    rates = Rates(rate, rule="soap")
-    return Single("small dense, SOAP, again", narrow(shape, density), rates, Whole(), seed=seed, again=AGAIN)
+def _ours(rate: float) -> Rates:
+    return dataclasses.replace(SPARSE, dense=rate)
 
 
-def _sparse_once(shape: ClickShape, rate: float, density: float, seed: int) -> Learner:
-    return sparse(shape, density, seed=seed, rates=Rates(rate, rule="soap"), again=Again(0))
+def _small_ours(shape: ClickShape, rate: float, density: float, seed: int) -> Learner:
+    both = [
+        Single("small dense", narrow(shape, density), _ours(rate), Whole(), seed=seed, again=again) for _, again in NETS
+    ]
+    return Contest("small dense, once and twice", both)
+
+
+def _one_of_two(number: int) -> Callable[[ClickShape, float, float, int], Learner]:
+    def make(shape: ClickShape, rate: float, density: float, seed: int) -> Learner:
+        wider, again = NETS[number]
+        return straight_through(shape, density, wider, seed=seed, rates=_ours(rate), again=again)
+
+    return make
 
 
 def _sparse(shape: ClickShape, rate: float, density: float, seed: int) -> Learner:
-    return sparse(shape, density, seed=seed, rates=Rates(rate, rule="soap"))
+    return sparse(shape, density, seed=seed, rates=_ours(rate))
 
 
 METHODS = {
     "dense": Method(WIDE, _dense),
     "small dense": Method(SMALL, _small),
-    "sparse, SOAP, again": Method(TURNED, _sparse),
-    "sparse, SOAP": Method(TURNED, _sparse_once),
+    "sparse": Method(TURNED, _sparse),
+    "sparse, once": Method(TURNED, _one_of_two(0)),
+    "sparse, twice": Method(TURNED, _one_of_two(1)),
     "co-trained": Method(SMALL, _cotrained),
     "RigL": Method(SMALL, _rigl),
-    "small dense, SOAP, again": Method(TURNED, _small_soap),
+    "small dense, our recipe": Method(TURNED, _small_ours),
     "small dense, again": Method(SMALL, _again),
     "fixed mask": Method(SMALL, _fixed),
     "SET": Method(SMALL, _set),
     "dense, int8": Method(WIDE, _dense_int8),
-    "learned masks, SOAP, again": Method(TURNED, _learned),
+    "learned masks": Method(TURNED, _learned),
     "emitted, magnitude": Method(WIDE, _emitted("magnitude")),
     "emitted, OBS": Method(WIDE, _emitted("weights")),
     "dense, SOAP": Method((8e-3,), _dense_soap),
@@ -153,11 +166,11 @@ METHODS = {
 times a dense net's training and is there to say what that alone would bring, has one rate."""
 REFERENCE = "dense"
 """What gaps are measured against."""
-OURS = "sparse, SOAP, again"
+OURS = "sparse"
 BASELINES = (
     "small dense",
     "small dense, again",
-    "small dense, SOAP, again",
+    "small dense, our recipe",
     "fixed mask",
     "RigL",
     "SET",

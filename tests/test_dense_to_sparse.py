@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from prunus.errors import CheckpointError
+from prunus.online.dense_to_sparse.contest import Contest
 from prunus.online.dense_to_sparse.cotrain import Cotrained, CotrainSettings
 from prunus.online.dense_to_sparse.emission import Cut, EmissionSettings, Emitting
+from prunus.online.dense_to_sparse.leader import REMEMBERED, Leader
 from prunus.online.dense_to_sparse.learned import Learned
 from prunus.online.dense_to_sparse.patterns import budget, by_layer, evenly, largest
 from prunus.online.dense_to_sparse.rules import Fixed, Regrowth, StraightThrough, Whole
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from prunus.online.learner import Learner
 
 SHAPE = ClickShape(5, (7, 4), dim=3, top=(16, 12, 8))
-RATES = Rates(dense=5e-3, rows=1e-2, average=0.9)
+RATES = Rates(dense=5e-3, rows=1e-2, averages=(0.9,))
 DENSITY = 0.25
 N_KEPT = int(DENSITY * sum(a * b for a, b in SHAPE.matrices))
 NARROW = ClickShape(5, (7, 4), dim=3, top=(6, 4, 4))
@@ -43,7 +45,7 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
     "straight-through": lambda: Single(
         "straight-through",
         SHAPE,
-        Rates(0.03, average=0.9, rule="soap"),
+        Rates(0.03, averages=(0.5, 0.9), rule="soap"),
         StraightThrough(every=2, n_kept=N_KEPT, ramp=6),
         seed=3,
         again=Again(2, 64),
@@ -55,6 +57,20 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
         for cut in get_args(Cut)
     },
     "learned": lambda: Single("learned", SHAPE, RATES, Learned(N_KEPT, ramp=6), seed=3),
+    "contest": lambda: Contest(
+        "contest",
+        [
+            Single(
+                "straight-through",
+                SHAPE,
+                Rates(0.03, averages=(0.5, 0.9), rule="soap"),
+                StraightThrough(every=2, n_kept=N_KEPT, ramp=6),
+                seed=3,
+                again=again,
+            )
+            for again in (Again(0), Again(1, 64))
+        ],
+    ),
     "beside": lambda: Beside(
         Single("RigL", SHAPE, RATES, Regrowth(every=3, n_kept=N_KEPT), seed=3),
         Single("dense", SHAPE, RATES, Whole(), seed=4),
@@ -209,7 +225,8 @@ def test_a_failure_in_either_thread_is_raised(fails: str, monkeypatch: pytest.Mo
     sparse, master = LEARNERS["straight-through"](), Single("dense", SHAPE, RATES, Whole(), seed=4)
     learner = Beside(sparse, master, at_once=True)
     other, ended = (master, []) if fails == "sparse" else (sparse, [])
-    learn = other.learn
+    batch, learn = batches(1)[0], other.learn
+    learner.predict(batch)
 
     def fail(batch: Prepared) -> None:
         raise RuntimeError(fails)
@@ -222,7 +239,7 @@ def test_a_failure_in_either_thread_is_raised(fails: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(sparse if fails == "sparse" else master, "learn", fail)
     monkeypatch.setattr(other, "learn", slow)
     with pytest.raises(RuntimeError, match=fails):
-        learner.learn(batches(1)[0])
+        learner.learn(batch)
     assert ended
 
 
@@ -273,7 +290,7 @@ class TestAgain:
         ]
         loss = []
         for every in (0, 1):
-            learner = Single("again", shape, rates, Whole(), seed=0, again=Again(every, 4096))
+            learner = Single("again", shape, rates, Whole(), seed=0, again=Again(every, 4096, trust=0.0))
             logits = follow(learner, stream)
             loss.append(np.mean([float(log_loss(a, b)) for a, b in zip(logits[20:], stream[20:], strict=True)]))
         assert loss[1] < loss[0]
@@ -282,12 +299,22 @@ class TestAgain:
 class TestReplay:
     """Events once more."""
 
+    def test_mixes_labels_with_what_was_thought(self) -> None:
+        """(1 - trust) y + trust p, p with the offset that the sampling of negatives brought."""
+        batch = dataclasses.replace(batches(1)[0], offset=torch.linspace(-1, 1, 32))
+        said = torch.linspace(-3, 3, 32)
+        replay = Replay(32, trust=0.25, seed=0)
+        replay.add(batch, torch.zeros(32, 2, 3), said)
+        p = 1 / (1 + np.exp(-(said + batch.offset).double().numpy()))
+        held = replay.state()["columns"]["label"]
+        np.testing.assert_allclose(held, 0.75 * batch.label.numpy() + 0.25 * p, rtol=1e-5)
+
     def test_draws_what_was_added_lately(self) -> None:
         """Every event of the last ``capacity`` ones is drawn, none of the others, each with its own embeddings."""
         replay, stream = Replay(96, seed=0), batches(5)
         net = ClickNet(SHAPE, seed=0)
         for batch in stream:
-            replay.add(batch, net.embed(batch.rows).detach())
+            replay.add(batch, net.embed(batch.rows).detach(), torch.zeros(len(batch)))
         drawn = replay.draw(2000)
         events = {
             tuple(z.tolist()): (vectors, float(y))
@@ -332,6 +359,58 @@ class TestPatterns:
         assert 998 <= sum(counts) <= 1000
 
 
+class TestLeader:
+    """The model that did best of late speaks."""
+
+    def test_is_the_least_discounted_loss(self) -> None:
+        """By the sum that the recursion stands for; of equal ones the first leads."""
+        losses = np.random.default_rng(0).random((60, 3)).astype(np.float32)
+        leader, chosen, expected = Leader(3), [], []
+        for t, row in enumerate(losses):
+            leader.judge([torch.tensor(float(x)) for x in row])
+            chosen.append(leader.best)
+            discounted = [(1 - REMEMBERED) * REMEMBERED ** (t - s) for s in range(t + 1)]
+            expected.append(int(np.argmin(discounted @ losses[: t + 1])))
+        assert chosen == expected
+        assert len(set(chosen)) > 1
+        leader = Leader(2)
+        leader.judge([torch.tensor(1.0), torch.tensor(1.0)])
+        assert leader.best == 0
+
+    def test_passes_over_what_is_no_number(self) -> None:
+        """One loss that is none would be the least, or never be forgotten."""
+        leader = Leader(2)
+        leader.judge([torch.tensor(1.0), torch.tensor(0.5)])
+        before = leader.state()
+        leader.judge([torch.tensor(float("nan")), torch.tensor(2.0)])
+        assert torch.equal(leader.state()["losses"], before["losses"])
+        assert leader.best == 1
+
+    def test_short_averages_lead_after_a_change_and_long_ones_where_nothing_changes(self) -> None:
+        """A stream whose first input changes its sign: before it the long average is heard most, right after it the short one."""
+        rates = Rates(0.05, averages=(0.5, 0.98))
+        learner = Single("two averages", SHAPE, rates, Whole(), seed=0)
+        heard = []
+        for number, batch in enumerate(batches(240)):
+            turned = batch if number < 200 else dataclasses.replace(batch, label=1 - batch.label)
+            learner.predict(turned)
+            learner.learn(turned)
+            heard.append(learner.state()["trainee"]["leader"]["best"])
+        assert np.mean(heard[100:200]) > 0.8
+        assert np.mean(heard[205:215]) < 0.2
+
+
+def test_the_contest_serves_the_better_learner() -> None:
+    """A learner that cannot learn never leads for long, and costs are those of both."""
+    good, bad = (Single("narrow", NARROW, Rates(rate), Whole(), seed=3) for rate in (5e-3, 1e-9))
+    contest, alone = Contest("both", [bad, good]), Single("narrow", NARROW, Rates(5e-3), Whole(), seed=3)
+    stream = batches(60)
+    heard, own = follow(contest, stream), follow(alone, stream)
+    assert all(torch.equal(a, b) for a, b in zip(heard[20:], own[20:], strict=True))
+    assert contest.flops_per_event.train == 2 * alone.flops_per_event.train
+    assert contest.flops_per_event.serve == alone.flops_per_event.serve
+
+
 def test_average_is_that_of_the_weights() -> None:
     """The averaged net is the running mean of the nets so far, by the formula of the docstring."""
     trainee = Trainee(SHAPE, RATES, seed=0)
@@ -339,6 +418,6 @@ def test_average_is_that_of_the_weights() -> None:
     for step, batch in enumerate(batches(40)):
         log_loss(trainee.net(batch.z, batch.rows), batch).backward()
         trainee.step()
-        keep = min(RATES.average, step / (step + 10))
+        keep = min(RATES.averages[0], step / (step + 10))
         mean = keep * mean + (1 - keep) * trainee.net.hidden[0].detach()
     torch.testing.assert_close(trainee.averaged.hidden[0].detach(), mean, rtol=1e-5, atol=1e-6)

@@ -25,7 +25,7 @@ class Past:
     Attributes:
         z: float32 [n, n_dense].
         vectors: float32 [n, n_ids, dim], the embeddings that their ids had before they were learned from.
-        label: float32 [n].
+        label: float32 [n], what is to be learned: labels, mixed with what the model thought of the event.
         offset: float32 [n].
     """
 
@@ -44,17 +44,24 @@ class Replay:
     bring ("one-epoch phenomenon"). So an event is kept with the embeddings that its ids had before it was learned from: of
     its own label they know nothing, as those of new events, and no row is ever learned from twice.
 
+    Nor is the label itself learned twice in full. With y the label and p the probability that the model gave the event when it
+    was new, what is learned the second time is (1 - trust) y + trust p: the label's noise counts for less, and what the
+    model knew then is not forgotten.
+
     Args:
         capacity: events that are kept.
+        trust: weight of p, in [0, 1].
         seed: of the draws.
 
     References:
         Zhang et al. 2022, arXiv 2209.06053 (the phenomenon, and that embeddings bring it about); Wolpert 1992, "Stacked
-        generalization" (a second level learns from what the first said of events that it had not seen).
+        generalization" (a second level learns from what the first said of events that it had not seen); Buzzega et al. 2020,
+        arXiv 2004.07211 ("dark experience replay": predictions are kept with past events).
     """
 
-    def __init__(self, capacity: int, *, seed: int) -> None:
+    def __init__(self, capacity: int, *, trust: float = 0.0, seed: int) -> None:
         self._capacity = capacity
+        self._trust = trust
         self._seed = seed
         self._columns: dict[str, Tensor] = {}
         self._seen = 0
@@ -64,14 +71,16 @@ class Replay:
         """Count the events that are kept now."""
         return min(self._seen, self._capacity)
 
-    def add(self, batch: Prepared, vectors: Tensor) -> None:
+    def add(self, batch: Prepared, vectors: Tensor, said: Tensor) -> None:
         """Keep a batch; the oldest events go.
 
         Args:
             batch: of at most ``capacity`` events.
             vectors: float32 [n, n_ids, dim], embeddings before the batch was learned from.
+            said: float32 [n], logits that the model gave it before that, offsets left out.
         """
-        columns = {"z": batch.z, "vectors": vectors.to(KEPT_AS), "label": batch.label, "offset": batch.offset}
+        label = batch.label.lerp(torch.sigmoid(said + batch.offset), self._trust)
+        columns = {"z": batch.z, "vectors": vectors.to(KEPT_AS), "label": label, "offset": batch.offset}
         if not self._columns:
             self._columns = {name: value.new_zeros(self._capacity, *value.shape[1:]) for name, value in columns.items()}
         places = torch.arange(self._seen, self._seen + len(batch)) % self._capacity

@@ -1,15 +1,17 @@
 """The learner that a stream gets unless another is asked for, with the settings that were chosen by benchmarks/stream.py.
 
-A narrow net of about twice the weights that are served, half of them masked at any time by a mask that follows the stream
-(:class:`~prunus.online.dense_to_sparse.rules.StraightThrough`); every event is learned from twice, by embeddings and layers as it comes,
-by the layers, every second batch, once more from the replay (:mod:`prunus.online.replay`); steps are those of :class:`prunus.student.soap.Soap`, which nets
-as narrow as this can afford. It needs no dense master. One that learns beside it costs its own training and is there to be compared with.
+Two narrow nets, of 1.5 and of 3 times the weights that are served, masked at any time down to these by a mask that follows the stream
+(:class:`~prunus.online.dense_to_sparse.rules.StraightThrough`). The first learns from every event once; the layers of the second learn, every
+second batch, once more from the replay (:mod:`prunus.online.replay`). Which of them, and which of their running averages, did best of late is
+what scores. Steps are those of :class:`prunus.student.soap.Soap`, which nets as narrow as this can afford. None of it needs a dense master. One
+that learns beside it costs its own training and is there to be compared with.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from prunus.online.dense_to_sparse.contest import Contest
 from prunus.online.dense_to_sparse.patterns import narrow
 from prunus.online.dense_to_sparse.rules import StraightThrough, Whole
 from prunus.online.dense_to_sparse.single import Again, Beside, Single
@@ -19,10 +21,12 @@ if TYPE_CHECKING:
     from prunus.online.learner import Learner
     from prunus.student.ctr import ClickShape
 
-SPARSE = Rates(dense=8e-3, rule="soap")
+AVERAGES = (0.8, 0.9, 0.95, 0.98)
+"""Memories of the running averages: five steps to fifty."""
+SPARSE = Rates(dense=8e-3, rule="soap", averages=AVERAGES)
 DENSE = Rates(dense=2e-3)
-WIDER = 2.0
-"""Weights of the net in which the mask moves, over those that it keeps."""
+NETS = ((1.5, Again(0)), (3.0, Again(2)))
+"""Of each of the two nets: its weights over those that it keeps, and how it learns from the past once more."""
 
 
 def kept(shape: ClickShape, density: float) -> int:
@@ -30,9 +34,7 @@ def kept(shape: ClickShape, density: float) -> int:
     return max(int(density * sum(a * b for a, b in shape.matrices)), len(shape.matrices))
 
 
-def sparse(
-    shape: ClickShape, density: float = 0.1, *, seed: int, rates: Rates = SPARSE, again: Again | None = None
-) -> Single:
+def sparse(shape: ClickShape, density: float = 0.1, *, seed: int, rates: Rates = SPARSE) -> Contest:
     """Make the default learner.
 
     Args:
@@ -40,11 +42,28 @@ def sparse(
         density: share of that net's operations in hidden layers, in (0, 1].
         seed: everything random follows from it.
         rates: of learning.
-        again: learning from the past once more; default one batch for every two new ones, from the last 204,800 events.
     """
-    inside = narrow(shape, min(WIDER * density, 1.0))
-    rule = StraightThrough(n_kept=kept(shape, density))
-    return Single("straight-through", inside, rates, rule, seed=seed, again=again or Again(2))
+    nets = [straight_through(shape, density, wider, seed=seed, rates=rates, again=again) for wider, again in NETS]
+    return Contest("straight-through, once and twice", nets)
+
+
+def straight_through(
+    shape: ClickShape, density: float, wider: float, *, seed: int, rates: Rates = SPARSE, again: Again
+) -> Single:
+    """Make one of the two.
+
+    Args:
+        shape: as in :func:`sparse`.
+        density: as in :func:`sparse`.
+        wider: weights of the net over those that it keeps.
+        seed: as in :func:`sparse`.
+        rates: of learning.
+        again: learning from the past once more.
+    """
+    inside = narrow(shape, min(wider * density, 1.0))
+    return Single(
+        "straight-through", inside, rates, StraightThrough(n_kept=kept(shape, density)), seed=seed, again=again
+    )
 
 
 def dense(shape: ClickShape, *, seed: int, rates: Rates = DENSE) -> Single:

@@ -39,10 +39,12 @@ class Again:
     Attributes:
         every: batches of the stream for each one that is drawn from the replay; 0: none is drawn.
         memory: events that the replay keeps.
+        trust: share of what is learned then that the model itself said of the event when it was new; the rest is the label.
     """
 
     every: int = 0
     memory: int = 204_800
+    trust: float = 0.5
 
 
 class Single:
@@ -68,35 +70,38 @@ class Single:
         self._trainee = Trainee(shape, rates, seed=seed)
         self._rule = rule
         self._again = again or Again()
-        self._replay = Replay(self._again.memory, seed=seed)
+        self._replay = Replay(self._again.memory, trust=self._again.trust, seed=seed)
         self._mask(rule.begin(self._trainee.net, seed))
         self._gradients: list[Tensor] = []
         self._steps = 0
         self._batch = 0
         self._since = 0  # batches since one was drawn
+        self._said = torch.empty(0)
 
     @property
     def flops_per_event(self) -> Flops:
-        """Forward and backward (three times forward) and the optimiser for each learning, and one scoring."""
+        """Forward and backward (three times forward) and the optimiser for each learning, and a scoring by each average."""
         shape = self._trainee.net.shape
         learning = 3.0 * shape.flops() + self._trainee.step_flops / max(self._batch, 1)
         serve = shape.flops(self._density)
         steps = 1 + (1 / self._again.every if self._again.every else 0)
-        return Flops(train=steps * learning + shape.flops(), serve=serve)
+        return Flops(train=steps * learning + self._trainee.scorings * shape.flops(), serve=serve)
 
     def predict(self, batch: Prepared) -> Predictions:
-        """Score a batch with the averaged weights."""
+        """Score a batch with averaged weights."""
         self._trainee.forget(batch)
-        return Predictions(None, self._trainee.score(batch, self._masks if self._rule.prunes else None))
+        self._said = self._trainee.score(batch, self._masks if self._rule.prunes else None)
+        return Predictions(None, self._said)
 
     def learn(self, batch: Prepared) -> bool:
         """Learn from the batch, then from the past; not at all from a batch that cannot be learned from."""
         self._batch = len(batch)
+        self._trainee.judge(batch)
         vectors = self._trainee.net.embed(batch.rows).detach()
         if not self._step(batch, vectors, (batch.rows, batch.touched)):
             return False
         if self._again.every:
-            self._replay.add(batch, vectors)
+            self._replay.add(batch, vectors, self._said)
             self._since += 1
             if self._since >= self._again.every:
                 self._since = 0

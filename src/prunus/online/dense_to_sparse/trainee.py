@@ -1,7 +1,9 @@
-"""A click model that learns from a stream, and the running average of its weights, which is what scores.
+"""A click model that learns from a stream, and running averages of its weights, the best of which is what scores.
 
 On a stream there is no end towards which a learning rate could fall: the last batches shake the weights for ever. The
-average of the weights over the last steps (Polyak and Juditsky 1992) is quieter and follows the drift all the same.
+average of the weights over the last steps (Polyak and Juditsky 1992) is quieter and follows the drift all the same. How far
+back it should reach depends on the stream: where nothing drifts the longest average is the best, after a change the
+shortest. Where there are several, all of them score each batch, and the one that did best of late is heard.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from prunus.errors import CheckpointError
+from prunus.online.dense_to_sparse.leader import Leader
 from prunus.student.ctr import ClickNet
 from prunus.student.ctr_optimiser import ClickOptimiser
 from prunus.student.soap import step_flops
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from prunus.student.ctr import ClickShape
     from prunus.student.ctr_optimiser import Rule
 
+JUDGED = 4
+"""Averages that do not score are judged by every fourth event: they are told apart on the same events, so few are enough."""
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -35,33 +41,35 @@ class Rates:
     Attributes:
         dense: learning rate of the MLPs.
         rows: learning rate of the embeddings (Adam).
-        average: share of the running average of the weights that a step keeps, in [0, 1); 0 for no average. In the
-            first steps the average forgets faster: it keeps t / (t + 10) after t of them.
+        averages: share that a step keeps of each running average of the weights, in [0, 1); 0 for no average. In the
+            first steps averages forget faster: they keep t / (t + 10) after t of them.
         rule: of the MLPs.
     """
 
     dense: float = 2e-3
     rows: float = 1e-2
-    average: float = 0.95
+    averages: tuple[float, ...] = (0.95,)
     rule: Rule = "adam"
 
 
 class Trainee:
-    """A net, its optimiser, and its average.
+    """A net, its optimiser, and its averages.
 
     Embeddings are not averaged: the row of a rare id should count as soon as it has learned something.
 
     Attributes:
         net: the net that learns.
-        averaged: the net that scores: running averages of all weights and biases, the embeddings of ``net`` themselves.
     """
 
     def __init__(self, shape: ClickShape, rates: Rates, *, seed: int) -> None:
         self.rates = rates
         self.net = ClickNet(shape, seed=seed)
-        self.averaged = ClickNet(shape, seed=seed)
-        self.averaged.table = self.net.table
-        self._dense, self._average = _dense(self.net), _dense(self.averaged)
+        self._averages = [ClickNet(shape, seed=seed) for _ in rates.averages]
+        for average in self._averages:
+            average.table = self.net.table
+        self._dense, self._averaged = _dense(self.net), [_dense(average) for average in self._averages]
+        self._leader = Leader(len(self._averages))
+        self._said: list[Tensor] = []
         self._begin()
 
     def _begin(self) -> None:
@@ -69,6 +77,16 @@ class Trainee:
         rates = self.rates
         self.optimiser = ClickOptimiser(self.net, rule=rates.rule, learning_rate=rates.dense, row_rate=rates.rows)
         self._steps = 0
+
+    @property
+    def averaged(self) -> ClickNet:
+        """The net that scores: running averages of all weights and biases, the embeddings of :attr:`net` themselves."""
+        return self._averages[self._leader.best]
+
+    @property
+    def scorings(self) -> float:
+        """Times that the net is evaluated for a score: once, and for some events by the other averages."""
+        return 1.0 + (len(self._averages) - 1) / JUDGED
 
     @property
     def step_flops(self) -> float:
@@ -84,9 +102,32 @@ class Trainee:
 
     @torch.no_grad()
     def score(self, batch: Prepared, masks: Sequence[Tensor] | None = None) -> Tensor:
-        """Score a batch with the averaged weights: float32 [n], logits, offsets left out."""
-        weights = None if masks is None else masked(self.averaged, masks)
-        return self.averaged.forward(batch.z, batch.rows, weights)
+        """Score a batch with the average that is the best of late: float32 [n], logits, offsets left out.
+
+        The others score some of the events, for :meth:`judge`.
+        """
+        embeddings = self.net.embed(batch.rows)
+        logits = self._logits(self._leader.best, batch.z, embeddings, masks)
+        if len(self._averages) > 1:
+            some, theirs = batch.z[::JUDGED], embeddings[::JUDGED]
+            self._said = [
+                logits[::JUDGED] if number == self._leader.best else self._logits(number, some, theirs, masks)
+                for number in range(len(self._averages))
+            ]
+        return logits
+
+    def _logits(self, number: int, z: Tensor, embeddings: Tensor, masks: Sequence[Tensor] | None) -> Tensor:
+        average = self._averages[number]
+        return average.predict(z, embeddings, None if masks is None else masked(average, masks))
+
+    @torch.no_grad()
+    def judge(self, batch: Prepared) -> None:
+        """Learn which average is the best from the labels of the batch that was scored last."""
+        if self._said:
+            label, offset = batch.label[::JUDGED], batch.offset[::JUDGED]
+            self._leader.judge(
+                [functional.binary_cross_entropy_with_logits(said + offset, label) for said in self._said]
+            )
 
     @torch.no_grad()
     def step(self) -> bool:
@@ -95,8 +136,8 @@ class Trainee:
         self.optimiser.zero_grad()
         if not taken:
             return False
-        keep = min(self.rates.average, self._steps / (self._steps + 10.0))
-        torch._foreach_lerp_(self._average, self._dense, 1.0 - keep)
+        for average, memory in zip(self._averaged, self.rates.averages, strict=True):
+            torch._foreach_lerp_(average, self._dense, 1.0 - min(memory, self._steps / (self._steps + 10.0)))
         self._steps += 1
         return True
 
@@ -109,8 +150,8 @@ class Trainee:
             dense: weight and bias of each layer.
         """
         self.net.table.copy_(net.table)
-        torch._foreach_copy_(self._dense, list(dense))
-        torch._foreach_copy_(self._average, list(dense))
+        for weights in (self._dense, *self._averaged):
+            torch._foreach_copy_(weights, list(dense))
         self._begin()
 
     @torch.no_grad()
@@ -123,8 +164,8 @@ class Trainee:
 
     def state(self) -> dict[str, Any]:
         """Give all that a later step depends on; what it holds is copied."""
-        parts = copy.deepcopy({"net": self.net.state_dict(), "average": self._average})
-        return {**parts, "optimiser": self.optimiser.state_dict(), "steps": self._steps}
+        parts = copy.deepcopy({"net": self.net.state_dict(), "averages": self._averaged})
+        return {**parts, "leader": self._leader.state(), "optimiser": self.optimiser.state_dict(), "steps": self._steps}
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Any]) -> None:
@@ -138,7 +179,9 @@ class Trainee:
             msg = f"got the weights {found}; expected {own}: the run was started with another shape, begin a new run"
             raise CheckpointError(msg)
         self.net.load_state_dict(state["net"])
-        torch._foreach_copy_(self._average, list(state["average"]))
+        for average, one in zip(self._averaged, state["averages"], strict=True):
+            torch._foreach_copy_(average, list(one))
+        self._leader.load(state["leader"])
         self.optimiser.load_state_dict(state["optimiser"])
         self._steps = state["steps"]
 

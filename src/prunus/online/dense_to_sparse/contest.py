@@ -1,0 +1,83 @@
+"""Several learners of one stream; the one that has scored best of late speaks for all."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from prunus.online.dense_to_sparse.leader import Leader
+from prunus.online.dense_to_sparse.single import same_method
+from prunus.online.dense_to_sparse.trainee import log_loss
+from prunus.online.learner import Flops, Predictions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from prunus.online.dense_to_sparse.single import Single
+    from prunus.online.learner import Prepared
+    from prunus.prune.mask import Mask
+    from prunus.student.ctr import ClickNet
+
+
+class Contest:
+    """Learners side by side that share nothing but the stream; see :class:`prunus.online.learner.Learner`.
+
+    What helps on one stream harms on another, and no first part of a stream tells how the rest will be: so it is tried all the time.
+
+    Args:
+        name: of the method.
+        learners: those that compete.
+    """
+
+    def __init__(self, name: str, learners: Sequence[Single]) -> None:
+        self.name = name
+        self._learners = tuple(learners)
+        self._leader = Leader(len(self._learners))
+        self._said: list[Tensor] = []
+
+    @property
+    def _best(self) -> Single:
+        return self._learners[self._leader.best]
+
+    @property
+    def flops_per_event(self) -> Flops:
+        """Of all in training, of the one that leads in serving."""
+        every = [learner.flops_per_event for learner in self._learners]
+        return dataclasses.replace(every[self._leader.best], train=sum(one.train for one in every))
+
+    def predict(self, batch: Prepared) -> Predictions:
+        """Score a batch with all, and give what the one that leads says."""
+        self._said = [learner.predict(batch).sparse for learner in self._learners]
+        return Predictions(None, self._said[self._leader.best])
+
+    def learn(self, batch: Prepared) -> bool:
+        """Judge what was said of the batch, and let all learn; say whether all have."""
+        self._leader.judge([log_loss(said, batch) for said in self._said])
+        return all([learner.learn(batch) for learner in self._learners])  # noqa: C419 - all of them learn
+
+    def repattern(self) -> None:
+        """Choose all masks anew."""
+        for learner in self._learners:
+            learner.repattern()
+
+    def masks(self) -> list[Mask]:
+        """Give the masks of the one that leads."""
+        return self._best.masks()
+
+    def net(self) -> ClickNet:
+        """Give the model of the one that leads."""
+        return self._best.net()
+
+    def state(self) -> dict[str, Any]:
+        """Give all states."""
+        states = [learner.state() for learner in self._learners]
+        return {"name": self.name, "leader": self._leader.state(), "learners": states}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from all states."""
+        same_method(self, state)
+        self._leader.load(state["leader"])
+        for learner, one in zip(self._learners, state["learners"], strict=True):
+            learner.load(one)

@@ -1,0 +1,55 @@
+"""Which of several models speaks: the one that scored best of late, judged on labels that none of them had seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+REMEMBERED = 0.9
+"""Share of the discounted losses that a batch keeps: ten batches count, so that a change of the stream tells soon."""
+
+
+class Leader:
+    """Follows the leader, with a memory: the model with the least discounted log-loss speaks next.
+
+    After each batch ``loss <- REMEMBERED loss + (1 - REMEMBERED) (mean log-loss of the batch)``, for each model; of equal ones the
+    first leads. Two models are told apart on the same events, so what these have in common does not count.
+
+    Args:
+        n: models.
+
+    Attributes:
+        best: number of the one that leads.
+
+    References:
+        Herbster and Warmuth 1998, "Tracking the best expert" (why the past must be forgotten where the best one changes).
+    """
+
+    def __init__(self, n: int) -> None:
+        self._losses = torch.zeros(n)
+        self.best = 0
+
+    def judge(self, losses: Sequence[Tensor]) -> None:
+        """Take in how the models did on a batch, now that its labels are known; not where a loss is no number.
+
+        Args:
+            losses: mean log-loss of each.
+        """
+        batch = torch.stack(list(losses))
+        if batch.isfinite().all():
+            self._losses.lerp_(batch, 1 - REMEMBERED)
+            self.best = int(self._losses.argmin())
+
+    def state(self) -> dict[str, Any]:
+        """Give all that a later choice depends on, copied."""
+        return {"losses": self._losses.clone(), "best": self.best}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self._losses, self.best = state["losses"].clone(), state["best"]
