@@ -255,6 +255,7 @@ class Loop:
             "serving": self.emissions.serving,
             "alarms": dict(self._alarms),
             "patterns": self._n_patterns,
+            "units": [len(mask) for mask in masks],
             "density": [float(mask.mean()) for mask in masks],
             "churn": _churn(self._masks, masks),
             "flops": {"train": flops.train, "serve": flops.serve, "dense": self._dense_flops},
@@ -379,8 +380,8 @@ class Loop:
 
 
 def _churn(before: list[NDArray[np.bool_]], now: list[NDArray[np.bool_]]) -> float | None:
-    """Share of the weights kept in one of two patterns that are not kept in the other; None where there is nothing."""
-    if len(before) != len(now) or not now:
+    """Share of the weights kept in one of two patterns that are not kept in the other; None where these are not of one net."""
+    if not now or [mask.shape for mask in before] != [mask.shape for mask in now]:
         return None
     both = sum(int((a & b).sum()) for a, b in zip(before, now, strict=True))
     either = sum(int((a | b).sum()) for a, b in zip(before, now, strict=True))

@@ -105,7 +105,8 @@ def pattern(log: Log) -> Markup:
     note = element(
         "p",
         "Weights kept: of the net in which the mask moves, which may be narrower than the dense model. Mask churn: of the weights kept in one of two neighbouring windows' masks or in both, the share not kept in both."
-        " A method whose mask moves all the time has churn without a new pattern.",
+        " A method whose mask moves all the time has churn without a new pattern; where another of its nets has come to lead, densities jump"
+        " and no churn is shown.",
         class_="fine",
     )
     figure = element("figure", density, element("figcaption", legend(layers))) if density else ""
