@@ -1,6 +1,6 @@
 """The learner that a stream gets unless another is asked for, with the settings that were chosen by benchmarks/stream.py.
 
-Two narrow nets, of 1.5 and of 3 times the weights that are served, masked at any time down to these by a mask that follows the stream
+Two narrow nets, of 1.5 and of 2 times the weights that are served, masked at any time down to these by a mask that follows the stream
 (:class:`~prunus.online.dense_to_sparse.rules.StraightThrough`). The first learns from every event once; the layers of the second learn, every
 second batch, once more from the replay (:mod:`prunus.online.replay`). Which of them, and which of their running averages, did best of late is
 what scores. Steps are those of :class:`prunus.student.soap.Soap`, which nets as narrow as this can afford. None of it needs a dense master. One
@@ -25,7 +25,7 @@ AVERAGES = (0.8, 0.9, 0.95, 0.98)
 """Memories of the running averages: five steps to fifty."""
 SPARSE = Rates(dense=8e-3, rule="soap", averages=AVERAGES)
 DENSE = Rates(dense=2e-3)
-NETS = ((1.5, Again(0)), (3.0, Again(2)))
+NETS = ((1.5, Again(0)), (2.0, Again(2)))
 """Of each of the two nets: its weights over those that it keeps, and how it learns from the past once more."""
 
 
