@@ -54,7 +54,7 @@ def test_the_largest_stay(n_kept: int, weighed: bool, monkeypatch: pytest.Monkey
     np.testing.assert_array_equal(found[found != 0], weights.T[found != 0])
 
 
-@pytest.mark.parametrize("most_dense", [0, N_ITEMS], ids=["sparse", "dense"])
+@pytest.mark.parametrize("most_dense", [3, N_ITEMS])
 def test_refit_of_everything_is_least_squares(most_dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the whole pattern each item's weights are the weighted ridge regression of its column on all others."""
     monkeypatch.setattr(item_item, "MOST_DENSE", most_dense)
@@ -71,7 +71,7 @@ def test_refit_of_everything_is_least_squares(most_dense: int, monkeypatch: pyte
         np.testing.assert_allclose(model.decode.to_dense()[item, rest], expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("most_dense", [0, N_ITEMS], ids=["sparse", "dense"])
+@pytest.mark.parametrize("most_dense", [3, N_ITEMS])
 def test_refit_lowers_the_error(most_dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a small pattern the refitted weights explain the histories better than the cut ones, and no others explain them better."""
     monkeypatch.setattr(item_item, "MOST_DENSE", most_dense)
