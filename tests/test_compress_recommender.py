@@ -127,6 +127,7 @@ def test_a_kept_teacher_is_fitted_once(tmp_path: Path, monkeypatch: pytest.Monke
     fitted = []
     monkeypatch.setattr(kept_teacher, "fit_ease", lambda *given: fitted.append(given) or fit_ease(*given))
     compress_recommender(SPLIT, recipe=small, out=tmp_path / "small", teachers=tmp_path / "kept")
+    kept_teacher.kept_ease(tmp_path / "kept", SPLIT.train, EaseSettings(20.0))  # as well as 20
     assert not fitted
     assert (tmp_path / "small/recommender.prunus").read_bytes() == (tmp_path / "own/recommender.prunus").read_bytes()
     other = small.model_copy(update={"teacher": EaseSettings(31)})

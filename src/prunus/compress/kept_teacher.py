@@ -40,7 +40,8 @@ def kept_ease(folder: Path | None, train: Interactions, settings: EaseSettings |
     if folder is None:
         return fit_ease(train, settings)
     settings = settings or EaseSettings()
-    path = folder / f"ease-{digest(fingerprint(train), asdict(settings))}.npy"
+    numbers = {name: float(value) for name, value in asdict(settings).items()}
+    path = folder / f"ease-{digest(fingerprint(train), numbers)}.npy"
     if not path.exists():
         fitted = fit_ease(train, settings)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
