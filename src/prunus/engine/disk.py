@@ -23,7 +23,7 @@ def cache_dir() -> Path:
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prunus"
 
 
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], content: bytes | memoryview) -> None:
     """Write a file whole or not at all: temporary file beside it, flushed to disk, then renamed.
 
     Args:
@@ -48,7 +48,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     raise OutputError(msg)
 
 
-def _write_and_rename(target: Path, content: bytes) -> None:
+def _write_and_rename(target: Path, content: bytes | memoryview) -> None:
     temporary = target.with_name(f".{target.name[:60]}.{os.urandom(8).hex()}.tmp")
     try:
         with temporary.open("xb", buffering=0) as file:

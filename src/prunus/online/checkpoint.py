@@ -53,10 +53,11 @@ class Checkpoints:
             OutputError: the file cannot be written; both checkpoints are as they were.
         """
         content = io.BytesIO()
+        content.seek(_DIGEST)
         torch.save({"number": self._number + 1, "state": _to_tensors(state)}, content)
-        body = content.getbuffer()
-        digest = hashlib.sha256(body).digest()
-        write_atomically(self._files[(self._number + 1) % N_KEPT], digest + body)
+        whole = content.getbuffer()
+        whole[:_DIGEST] = hashlib.sha256(whole[_DIGEST:]).digest()
+        write_atomically(self._files[(self._number + 1) % N_KEPT], whole)
         self._number += 1
 
     def read(self) -> dict[str, Any] | None:

@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from prunus.click_metrics import log_losses
 from prunus.data.events import Events
 from prunus.engine.disk import write_atomically
 from prunus.engine.loading import load
@@ -187,9 +186,7 @@ class Loop:
         """Predict, count, learn, observe."""
         batch = self.inputs.prepare(events)
         said = self.learner.predict(batch)
-        logits = self._logits(said, events)
-        self.windows.add(events.label, logits)
-        grown = self._watch(events.label, logits)
+        grown = self._watch(self.windows.add(events.label, self._logits(said, events)))
         learned = self.learner.learn(batch)
         if not learned:
             # Of batches in a row only the first is kept: it may be to blame, those after it find weights that ran away.
@@ -232,16 +229,14 @@ class Loop:
         }
         return {name: None if one is None else one + events.offset for name, one in found.items()}
 
-    def _watch(self, label: NDArray[np.float32], logits: Mapping[str, NDArray[np.float32] | None]) -> bool:
+    def _watch(self, losses: Mapping[str, NDArray[np.float64]]) -> bool:
         """Show a batch to the detectors; say whether the gap has grown."""
-        dense, sparse = logits["dense"], logits["sparse"]
-        if dense is None or sparse is None:
+        if "dense" not in losses:
             return False
-        beside = log_losses(label, dense)
-        self._alarms["loss"] += self._drift.loss(float(beside.mean()))
+        self._alarms["loss"] += self._drift.loss(float(losses["dense"].mean()))
         if self.windows.events <= self.settings.warm_up:
             return False
-        grown = self._drift.gap(float((log_losses(label, sparse) - beside).mean()))
+        grown = self._drift.gap(float((losses["sparse"] - losses["dense"]).mean()))
         self._alarms["gap"] += grown
         return grown
 

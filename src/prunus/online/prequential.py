@@ -64,33 +64,32 @@ class Prequential:
         """Whether the open window has all its events."""
         return self.pending >= self.size
 
-    def add(self, label: NDArray[np.float32], logits: Mapping[str, NDArray[np.float32] | None]) -> None:
+    def add(
+        self, label: NDArray[np.float32], logits: Mapping[str, NDArray[np.float32] | None]
+    ) -> dict[str, NDArray[np.float64]]:
         """Take a batch that no model has learned from yet.
 
         Args:
             label: float32 [n], 0 or 1.
             logits: of each model, float32 [n], or None where it is not there yet.
+
+        Returns:
+            Log-loss of each event by each model that is there, float64 [n].
         """
         self._label.append(np.asarray(label, np.float32))
         for name in self.models:
             given = logits.get(name)
             self._logits[name].append(None if given is None else np.asarray(given, np.float32))
+        losses = {name: click_metrics.log_losses(label, one) for name, one in logits.items() if one is not None}
         if self.events >= self.counted_from:
-            self._count(label, logits)
+            self._count(label, losses)
         self.events += len(label)
+        return losses
 
-    def _count(self, label: NDArray[np.float32], logits: Mapping[str, NDArray[np.float32] | None]) -> None:
-        reference = logits.get(REFERENCE)
-        beside = np.nan if reference is None else float(click_metrics.log_losses(label, reference).sum())
-        for name in self.models:
-            given = logits.get(name)
-            if given is not None:
-                self._sums[name] += (
-                    len(label),
-                    float(label.sum()),
-                    float(click_metrics.log_losses(label, given).sum()),
-                    beside,
-                )
+    def _count(self, label: NDArray[np.float32], losses: Mapping[str, NDArray[np.float64]]) -> None:
+        beside = float(losses[REFERENCE].sum()) if REFERENCE in losses else np.nan
+        for name in losses.keys() & self._sums:
+            self._sums[name] += len(label), float(label.sum()), float(losses[name].sum()), beside
 
     def losses(self, name: str) -> NDArray[np.float64] | None:
         """Log-loss of a model for each event of the open window; None where it was not there for all of it."""

@@ -89,7 +89,8 @@ def backward(
         elif number:
             flow = flow @ weight
         if number:
-            flow = torch.ops.aten.threshold_backward(flow, h, 0)
+            # In place: what a layer passes on is read by nobody else.
+            torch.ops.aten.threshold_backward.grad_input(flow, h, 0, grad_input=flow)
 
 
 def _apart(net: ClickNet, flow: Tensor, weight: Tensor, x: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:

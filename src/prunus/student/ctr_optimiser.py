@@ -63,6 +63,16 @@ class _RowUpdate:
     def state(self) -> dict[str, Tensor]:
         return self.moments if self.steps is None else {**self.moments, "steps": self.steps}
 
+    def kept(self) -> dict[str, Tensor]:
+        """Copies of all that is not zero: ``rows``, int64 [m], rising, and what the moments are there."""
+        state = self.state()
+        learned = torch.stack([moment.any(1) for moment in state.values()]).any(0).nonzero()[:, 0]
+        return {"rows": learned, **{name: moment[learned] for name, moment in state.items()}}
+
+    def load(self, kept: dict[str, Tensor]) -> None:
+        for name, moment in self.state().items():
+            moment.zero_().index_copy_(0, kept["rows"], kept[name])
+
 
 class ClickOptimiser:
     """Learns a click model by the gradients that stand in it.
@@ -157,12 +167,11 @@ class ClickOptimiser:
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of all that a later step depends on, beside the net itself."""
-        state = {"dense": self._dense.state_dict(), "rows": self._rows.state(), "row_rate": self._rows.rate}
-        return copy.deepcopy(state)
+        dense = copy.deepcopy(self._dense.state_dict())
+        return {"dense": dense, "rows": self._rows.kept(), "row_rate": self._rows.rate}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`state_dict` returned."""
         self._dense.load_state_dict(copy.deepcopy(state["dense"]))  # torch would share its tensors
-        for name, moment in self._rows.state().items():
-            moment.copy_(state["rows"][name])
+        self._rows.load(state["rows"])
         self._rows.rate = state["row_rate"]

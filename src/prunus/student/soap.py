@@ -79,16 +79,17 @@ def step_flops(matrices: Sequence[tuple[int, int]], every: int = 10) -> float:
 def _step(weights: Sequence[Tensor], states: Sequence[dict[str, Any]], group: dict[str, Any]) -> None:
     gradients = [_turned(weight, state, group) for weight, state in zip(weights, states, strict=True)]
     # Adam from zero is the change itself, corrected and all; one call does it for every parameter.
-    changes = [torch.zeros_like(gradient) for gradient in gradients]
-    means, squares, steps = ([state[name] for state in states] for name in ("mean", "square", "step"))
+    sizes = [gradient.numel() for gradient in gradients]
+    flat = torch.zeros(sum(sizes), dtype=weights[0].dtype)
+    changes = [part.view_as(weight) for part, weight in zip(flat.split(sizes), weights, strict=True)]
     first, second = group["betas"]
     torch._fused_adam_(
         changes,
         gradients,
-        means,
-        squares,
+        [state["mean"] for state in states],
+        [state["square"] for state in states],
         [],
-        steps,
+        [torch.tensor(float(state["step"])) for state in states],
         lr=1.0,
         beta1=first,
         beta2=second,
@@ -97,8 +98,8 @@ def _step(weights: Sequence[Tensor], states: Sequence[dict[str, Any]], group: di
         amsgrad=False,
         maximize=False,
     )
+    flat.clamp_(-1.0, 1.0)
     for weight, change, state in zip(weights, changes, states, strict=True):
-        change.clamp_(-1.0, 1.0)
         if weight.ndim == 2:
             weight.addmm_(state["u"] @ change, state["v"].T, alpha=group["lr"])
         else:
@@ -110,7 +111,7 @@ def _turned(weight: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Ten
     gradient = weight.grad
     assert gradient is not None
     if not state:
-        state.update(step=torch.zeros(()), mean=torch.zeros_like(weight), square=torch.zeros_like(weight))
+        state.update(step=0, mean=torch.zeros_like(weight), square=torch.zeros_like(weight))
         if weight.ndim == 2:
             state.update(left=weight.new_zeros(weight.shape[0], weight.shape[0]))
             state.update(right=weight.new_zeros(weight.shape[1], weight.shape[1]))
