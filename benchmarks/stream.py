@@ -4,8 +4,7 @@
     python benchmarks/stream.py table --work ~/stream-work -o benchmarks/results/stream-goals.json
 
 *Tuning*: every method tries five learning rates on the first 30 % of a stream (seed 0, 90 % fewer operations), and further ones by a
-factor of two while the best stands at an end; the one with the smallest loss over the last two thirds of that is taken for all seeds and densities; generated streams, which begin alike,
-all take what the one without drift chose. Generated streams are reported on seeds that no design has seen. *Report*: the other 70 %. Gap: by how
+factor of two while the best stands at an end; the one with the smallest loss over the last two thirds of that is taken for all seeds and densities. Generated streams are reported on seeds that no design has seen. *Report*: the other 70 %. Gap: by how
 much the loss of a method is above that of the dense net trained alone, in per cent. The interval is of a paired bootstrap,
 over windows of 20,480 events and over seeds. Each cell is a file of the work folder: a run that is stopped goes on there.
 """
@@ -89,15 +88,14 @@ def tune(cell: Cell, data: Path, work: Path) -> float | None:
     rates = METHODS[cell.method].rates
     if len(rates) == 1:
         return rates[0]
-    stream = DRIFTS[0] if cell.stream in DRIFTS else cell.stream
     losses: dict[float, float] = {}
     waiting, further = list(rates), FURTHER
     while waiting:
         rate = waiting.pop()
-        trial = measured(Cell(stream, cell.method, MAIN, 0, rate), data, work)
+        trial = measured(Cell(cell.stream, cell.method, MAIN, 0, rate), data, work)
         if trial is None:
             return None
-        losses[rate] = part(trial["loss"], stream, work, FIRST, TUNED)
+        losses[rate] = part(trial["loss"], cell.stream, work, FIRST, TUNED)
         best = min(losses, key=losses.__getitem__)
         if not waiting and further and best in (min(losses), max(losses)):
             waiting, further = [best / 2 if best == min(losses) else best * 2], further - 1

@@ -15,7 +15,7 @@ from prunus.errors import CheckpointError
 from prunus.online.dense_to_sparse.contest import Contest
 from prunus.online.dense_to_sparse.cotrain import Cotrained, CotrainSettings
 from prunus.online.dense_to_sparse.emission import Cut, EmissionSettings, Emitting
-from prunus.online.dense_to_sparse.leader import REMEMBERED, Leader
+from prunus.online.dense_to_sparse.leader import Leader
 from prunus.online.dense_to_sparse.learned import Learned
 from prunus.online.dense_to_sparse.patterns import budget, by_layer, evenly, largest
 from prunus.online.dense_to_sparse.rules import Fixed, Regrowth, StraightThrough, Whole
@@ -365,21 +365,22 @@ class TestLeader:
     def test_is_the_least_discounted_loss(self) -> None:
         """By the sum that the recursion stands for; of equal ones the first leads."""
         losses = np.random.default_rng(0).random((60, 3)).astype(np.float32)
-        leader, chosen, expected = Leader(3), [], []
+        memory = 0.9
+        leader, chosen, expected = Leader(3, memory), [], []
         for t, row in enumerate(losses):
             leader.judge([torch.tensor(float(x)) for x in row])
             chosen.append(leader.best)
-            discounted = [(1 - REMEMBERED) * REMEMBERED ** (t - s) for s in range(t + 1)]
+            discounted = [(1 - memory) * memory ** (t - s) for s in range(t + 1)]
             expected.append(int(np.argmin(discounted @ losses[: t + 1])))
         assert chosen == expected
         assert len(set(chosen)) > 1
-        leader = Leader(2)
+        leader = Leader(2, 0.9)
         leader.judge([torch.tensor(1.0), torch.tensor(1.0)])
         assert leader.best == 0
 
     def test_passes_over_what_is_no_number(self) -> None:
         """One loss that is none would be the least, or never be forgotten."""
-        leader = Leader(2)
+        leader = Leader(2, 0.9)
         leader.judge([torch.tensor(1.0), torch.tensor(0.5)])
         before = leader.state()
         leader.judge([torch.tensor(float("nan")), torch.tensor(2.0)])

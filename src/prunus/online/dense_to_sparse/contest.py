@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from prunus.prune.mask import Mask
     from prunus.student.ctr import ClickNet
 
+MEMORY = 0.95
+"""Of the contest: twenty batches. Which learner suits a stream changes more slowly than how far back its average may reach."""
+
 
 class Contest:
     """Learners side by side that share nothing but the stream; see :class:`prunus.online.learner.Learner`.
@@ -34,7 +37,7 @@ class Contest:
     def __init__(self, name: str, learners: Sequence[Single]) -> None:
         self.name = name
         self._learners = tuple(learners)
-        self._leader = Leader(len(self._learners))
+        self._leader = Leader(len(self._learners), MEMORY)
         self._said: list[Tensor] = []
 
     @property

@@ -11,18 +11,17 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-REMEMBERED = 0.9
-"""Share of the discounted losses that a batch keeps: ten batches count, so that a change of the stream tells soon."""
-
 
 class Leader:
     """Follows the leader, with a memory: the model with the least discounted log-loss speaks next.
 
-    After each batch ``loss <- REMEMBERED loss + (1 - REMEMBERED) (mean log-loss of the batch)``, for each model; of equal ones the
-    first leads. Two models are told apart on the same events, so what these have in common does not count.
+    After each batch ``loss <- memory loss + (1 - memory) (mean log-loss of the batch)``, for each model; of equal ones the first
+    leads. Two models are told apart on the same events, so what these have in common does not count.
 
     Args:
         n: models.
+        memory: share of the discounted losses that a batch keeps, in [0, 1): long where the leader seldom changes, short
+            where it must change as soon as the stream does.
 
     Attributes:
         best: number of the one that leads.
@@ -31,7 +30,8 @@ class Leader:
         Herbster and Warmuth 1998, "Tracking the best expert" (why the past must be forgotten where the best one changes).
     """
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, memory: float) -> None:
+        self._memory = memory
         self._losses = torch.zeros(n)
         self.best = 0
 
@@ -43,7 +43,7 @@ class Leader:
         """
         batch = torch.stack(list(losses))
         if batch.isfinite().all():
-            self._losses.lerp_(batch, 1 - REMEMBERED)
+            self._losses.lerp_(batch, 1 - self._memory)
             self.best = int(self._losses.argmin())
 
     def state(self) -> dict[str, Any]:

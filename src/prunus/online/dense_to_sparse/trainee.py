@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 JUDGED = 4
 """Averages that do not score are judged by every fourth event: they are told apart on the same events, so few are enough."""
 
+JUDGED_OVER = 0.9
+"""Memory of that judgement: ten batches, so that the average becomes shorter soon after a change."""
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -68,7 +71,7 @@ class Trainee:
         for average in self._averages:
             average.table = self.net.table
         self._dense, self._averaged = _dense(self.net), [_dense(average) for average in self._averages]
-        self._leader = Leader(len(self._averages))
+        self._leader = Leader(len(self._averages), JUDGED_OVER)
         self._said: list[Tensor] = []
         self._begin()
 
