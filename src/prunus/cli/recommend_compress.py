@@ -56,7 +56,7 @@ def compress(
         Kind,
         typer.Option(
             "--kind",
-            help="Wide rows of which few values are kept, short ones of which all are, or the teacher's largest weights;"
+            help="Wide rows of which few values are kept, short ones of which all are, or the teacher's weights that matter most, fitted anew;"
             " auto: the better of the last two on a tenth of the training part.",
         ),
     ] = Kind.AUTO,
