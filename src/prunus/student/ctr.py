@@ -146,6 +146,25 @@ class ClickNet(nn.Module):
         """The weights that may be pruned: every matrix but the last, which is one wide; [n_outputs, n_inputs] each."""
         return [layer.weight for layer in self.linears[:-1]]
 
+    def move_weights(self, flat: Tensor) -> None:
+        """Let a vector hold all weights and biases, so that one operation changes them all.
+
+        Args:
+            flat: float32 [n_weights], overwritten; :attr:`hidden` come first.
+        """
+        rest = [*(layer.bias for layer in self.linears), self.linears[-1].weight]
+        start = 0
+        for parameter in (*self.hidden, *rest):
+            part = flat[start : start + parameter.numel()].view_as(parameter)
+            part.copy_(parameter.detach())
+            parameter.data = part
+            start += parameter.numel()
+
+    @property
+    def n_weights(self) -> int:
+        """Weights and biases of all layers."""
+        return sum(layer.weight.numel() + layer.bias.numel() for layer in self.linears)
+
     @property
     def tables(self) -> list[Tensor]:
         """The embeddings of each field: views of :attr:`table`, [rows, dim]; row 0 is that of unknown ids."""

@@ -17,7 +17,7 @@ import torch
 
 from prunus.online.dense_to_sparse.patterns import budget, by_layer, largest
 from prunus.online.dense_to_sparse.single import same_method
-from prunus.online.dense_to_sparse.trainee import Trainee, log_loss, masked
+from prunus.online.dense_to_sparse.trainee import Trainee, flattened, log_loss, masked
 from prunus.online.learner import Flops, Predictions
 from prunus.prune.mask import Mask
 from prunus.prune.schedule import CubicSchedule
@@ -78,7 +78,7 @@ class Cotrained:
     def predict(self, batch: Prepared) -> Predictions:
         """Score a batch with the averages of both nets."""
         self._trainee.forget(batch)
-        return Predictions(self._trainee.score(batch), self._trainee.score(batch, self._masks))
+        return Predictions(self._trainee.score(batch), self._trainee.score(batch, flattened(self._masks)))
 
     def learn(self, batch: Prepared) -> bool:
         """Take one step by the sum of both losses."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from prunus.errors import CheckpointError
-from prunus.online.dense_to_sparse.trainee import Trainee, masked
+from prunus.online.dense_to_sparse.trainee import Trainee, flattened
 from prunus.online.learner import Flops, Predictions
 from prunus.online.replay import Replay
 from prunus.prune.mask import Mask
@@ -90,7 +90,7 @@ class Single:
     def predict(self, batch: Prepared) -> Predictions:
         """Score a batch with averaged weights."""
         self._trainee.forget(batch)
-        self._said = self._trainee.score(batch, self._masks if self._rule.prunes else None)
+        self._said = self._trainee.score(batch, self._flat)
         return Predictions(None, self._said)
 
     def learn(self, batch: Prepared) -> bool:
@@ -115,8 +115,7 @@ class Single:
         if self._steps % self._rule.every == 0:
             self.repattern()
         net = self._trainee.net
-        weights = masked(net, self._masks) if self._rule.prunes else net.hidden
-        backward(net, events.z, vectors, events.label, events.offset, weights, rows)
+        backward(net, events.z, vectors, events.label, events.offset, self._trainee.masked(self._flat), rows)
         gradients = [weight.grad for weight in net.hidden if weight.grad is not None]
         for weight, mask, gradient in zip(net.hidden, self._masks, gradients, strict=True):
             weight.grad = self._rule.gradient(weight, mask, gradient)
@@ -134,6 +133,7 @@ class Single:
 
     def _mask(self, masks: list[Tensor]) -> None:
         self._masks, self._density = masks, [float(mask.mean()) for mask in masks]
+        self._flat = flattened(masks) if self._rule.prunes else None
 
     @torch.no_grad()
     def become(self, net: ClickNet, cut: Sequence[Emitted]) -> None:

@@ -68,9 +68,12 @@ class Trainee:
         self.rates = rates
         self.net = ClickNet(shape, seed=seed)
         self._averages = [ClickNet(shape, seed=seed) for _ in rates.averages]
-        for average in self._averages:
+        # Of each net one row: a handful of operations for all layers at once is a small part of one for each of them.
+        self._weights, *self._averaged = torch.empty(1 + len(self._averages), self.net.n_weights)
+        self.net.move_weights(self._weights)
+        for average, weights in zip(self._averages, self._averaged, strict=True):
+            average.move_weights(weights)
             average.table = self.net.table
-        self._dense, self._averaged = _dense(self.net), [_dense(average) for average in self._averages]
         self._leader = Leader(len(self._averages), JUDGED_OVER)
         self._said: list[Tensor] = []
         self._begin()
@@ -104,24 +107,37 @@ class Trainee:
                 self.optimiser.reset_rows(field, rows)
 
     @torch.no_grad()
-    def score(self, batch: Prepared, masks: Sequence[Tensor] | None = None) -> Tensor:
+    def masked(self, mask: Tensor | None) -> list[Tensor]:
+        """Give the hidden weights of the net that learns, zero where a mask is.
+
+        Args:
+            mask: float32 [n], 0 or 1, of all hidden layers one after the other; None: nothing is masked.
+        """
+        return _masked(self.net, self._weights, mask)
+
+    @torch.no_grad()
+    def score(self, batch: Prepared, mask: Tensor | None = None) -> Tensor:
         """Score a batch with the average that is the best of late: float32 [n], logits, offsets left out.
 
         The others score some of the events, for :meth:`judge`.
+
+        Args:
+            batch: the events.
+            mask: as in :meth:`masked`.
         """
         embeddings = self.net.embed(batch.rows)
-        logits = self._logits(self._leader.best, batch.z, embeddings, masks)
+        logits = self._logits(self._leader.best, batch.z, embeddings, mask)
         if len(self._averages) > 1:
-            some, theirs = batch.z[::JUDGED], embeddings[::JUDGED]
+            some, theirs = batch.z[::JUDGED].contiguous(), embeddings[::JUDGED].contiguous()
             self._said = [
-                logits[::JUDGED] if number == self._leader.best else self._logits(number, some, theirs, masks)
+                logits[::JUDGED] if number == self._leader.best else self._logits(number, some, theirs, mask)
                 for number in range(len(self._averages))
             ]
         return logits
 
-    def _logits(self, number: int, z: Tensor, embeddings: Tensor, masks: Sequence[Tensor] | None) -> Tensor:
+    def _logits(self, number: int, z: Tensor, embeddings: Tensor, mask: Tensor | None) -> Tensor:
         average = self._averages[number]
-        return average.predict(z, embeddings, None if masks is None else masked(average, masks))
+        return average.predict(z, embeddings, _masked(average, self._averaged[number], mask))
 
     @torch.no_grad()
     def judge(self, batch: Prepared) -> None:
@@ -140,7 +156,7 @@ class Trainee:
         if not taken:
             return False
         for average, memory in zip(self._averaged, self.rates.averages, strict=True):
-            torch._foreach_lerp_(average, self._dense, 1.0 - min(memory, self._steps / (self._steps + 10.0)))
+            average.lerp_(self._weights, 1.0 - min(memory, self._steps / (self._steps + 10.0)))
         self._steps += 1
         return True
 
@@ -153,8 +169,9 @@ class Trainee:
             dense: weight and bias of each layer.
         """
         self.net.table.copy_(net.table)
-        for weights in (self._dense, *self._averaged):
-            torch._foreach_copy_(weights, list(dense))
+        torch._foreach_copy_([part.detach() for layer in self.net.linears for part in layer.parameters()], list(dense))
+        for average in self._averaged:
+            average.copy_(self._weights)
         self._begin()
 
     @torch.no_grad()
@@ -183,15 +200,23 @@ class Trainee:
             raise CheckpointError(msg)
         self.net.load_state_dict(state["net"])
         for average, one in zip(self._averaged, state["averages"], strict=True):
-            torch._foreach_copy_(average, list(one))
+            average.copy_(one)
         self._leader.load(state["leader"])
         self.optimiser.load_state_dict(state["optimiser"])
         self._steps = state["steps"]
 
 
-def _dense(net: ClickNet) -> list[Tensor]:
-    """Weights and biases of all layers, their gradients left out."""
-    return [parameter.detach() for layer in net.linears for parameter in layer.parameters()]
+def _masked(net: ClickNet, weights: Tensor, mask: Tensor | None) -> list[Tensor]:
+    """Hidden weights of a net that a vector holds, zero where the mask is."""
+    if mask is None:
+        return net.hidden
+    parts = (weights[: len(mask)] * mask).split([weight.numel() for weight in net.hidden])
+    return [part.view_as(weight) for part, weight in zip(parts, net.hidden, strict=True)]
+
+
+def flattened(masks: Sequence[Tensor]) -> Tensor:
+    """Give masks of hidden layers one after the other, as :meth:`Trainee.score` and :meth:`Trainee.masked` take them."""
+    return torch.cat([torch.empty(0), *(mask.flatten() for mask in masks)])
 
 
 def masked(net: ClickNet, masks: Sequence[Tensor]) -> list[Tensor]:
