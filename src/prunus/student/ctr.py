@@ -213,8 +213,16 @@ class ClickNet(nn.Module):
             inputs += found
         return self.score(last)
 
-    def activations(self, z: Tensor, embeddings: Tensor, weights: Sequence[Tensor] | None = None) -> list[Tensor]:
-        """Compute all but the last layer; arguments as of :meth:`predict`.
+    def activations(
+        self, z: Tensor, embeddings: Tensor, weights: Sequence[Tensor] | None = None, x: Tensor | None = None
+    ) -> list[Tensor]:
+        """Compute all but the last layer.
+
+        Args:
+            z: as of :meth:`predict`.
+            embeddings: as of :meth:`predict`.
+            weights: as of :meth:`predict`.
+            x: inputs of the top MLP, where a net without a bottom MLP has joined these events already.
 
         Returns:
             What each of :attr:`linears` reads, float32 [n, n_inputs] each.
@@ -223,7 +231,7 @@ class ClickNet(nn.Module):
         h, found = z, []
         for number, layer in enumerate(self.linears):
             if number == len(self.bottom):
-                h = self._join(h, embeddings)
+                h = self._join(h, embeddings) if x is None else x
             found.append(h)
             if number < len(matrices):
                 h = functional.relu_(functional.linear(h, matrices[number], layer.bias))
@@ -239,7 +247,10 @@ class ClickNet(nn.Module):
         parts = [h, embeddings.flatten(1)]
         if self.shape.n_products:
             vectors = torch.cat([h[:, None], embeddings], 1) if self.shape.bottom else embeddings
-            parts.append(_Products.apply(vectors, self.pairs, self.place))  # type: ignore[no-untyped-call]
+            if torch.is_grad_enabled():
+                parts.append(_Products.apply(vectors, self.pairs, self.place))  # type: ignore[no-untyped-call]
+            else:
+                parts.append(products(vectors, self.pairs))
         return torch.cat(parts, 1)
 
     @torch.no_grad()

@@ -59,6 +59,7 @@ def backward(
     offset: Tensor,
     weights: Sequence[Tensor],
     rows: tuple[Tensor, Touched] | None = None,
+    x: Tensor | None = None,
 ) -> None:
     """Put the gradients of a batch's mean log-loss into a net, in place of what stands there.
 
@@ -70,8 +71,9 @@ def backward(
         offset: float32 [n], added to the logits.
         weights: of the hidden layers, used in place of ``net.hidden``; the gradients are those by them.
         rows: of which the embeddings are, int64 [n, n_ids]; default: the tables get no gradient.
+        x: as of :meth:`~prunus.student.ctr.ClickNet.activations`.
     """
-    inputs = net.activations(z, embeddings, weights)
+    inputs = net.activations(z, embeddings, weights, x)
     error = torch.sigmoid_(net.score(inputs[-1]).add_(offset)).sub_(target).div_(len(target))
     net.table.grad = None
     flow = error[:, None]

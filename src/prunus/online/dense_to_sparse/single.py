@@ -97,8 +97,8 @@ class Single:
         """Learn from the batch, then from the past; not at all from a batch that cannot be learned from."""
         self._batch = len(batch)
         self._trainee.judge(batch)
-        vectors = self._trainee.net.embed(batch.rows).detach()
-        if not self._step(batch, vectors, (batch.rows, batch.touched)):
+        vectors, x = self._trainee.read(batch)
+        if not self._step(batch, vectors, (batch.rows, batch.touched), x):
             return False
         if self._again.every:
             self._replay.add(batch, vectors, self._said)
@@ -110,12 +110,18 @@ class Single:
         return True
 
     @torch.no_grad()
-    def _step(self, events: Prepared | Past, vectors: Tensor, rows: tuple[Tensor, Touched] | None = None) -> bool:
+    def _step(
+        self,
+        events: Prepared | Past,
+        vectors: Tensor,
+        rows: tuple[Tensor, Touched] | None = None,
+        x: Tensor | None = None,
+    ) -> bool:
         """Take one step, and say whether it could be taken; embeddings learn where their ``rows`` are given."""
         if self._steps % self._rule.every == 0:
             self.repattern()
         net = self._trainee.net
-        backward(net, events.z, vectors, events.label, events.offset, self._trainee.masked(self._flat), rows)
+        backward(net, events.z, vectors, events.label, events.offset, self._trainee.masked(self._flat), rows, x)
         gradients = [weight.grad for weight in net.hidden if weight.grad is not None]
         for weight, mask, gradient in zip(net.hidden, self._masks, gradients, strict=True):
             weight.grad = self._rule.gradient(weight, mask, gradient)

@@ -83,6 +83,7 @@ class Trainee:
         rates = self.rates
         self.optimiser = ClickOptimiser(self.net, rule=rates.rule, learning_rate=rates.dense, row_rate=rates.rows)
         self._steps = 0
+        self._read: tuple[Prepared, Tensor, Tensor | None] | None = None
 
     @property
     def averaged(self) -> ClickNet:
@@ -125,19 +126,36 @@ class Trainee:
             batch: the events.
             mask: as in :meth:`masked`.
         """
-        embeddings = self.net.embed(batch.rows)
-        logits = self._logits(self._leader.best, batch.z, embeddings, mask)
+        embeddings, best = self.net.embed(batch.rows), self._leader.best
+        inputs = self._inputs(best, mask, batch.z, embeddings)
+        logits = self.averaged.score(inputs[-1])
+        x = None if self.net.shape.bottom else inputs[0]
+        self._read = batch, embeddings, x
         if len(self._averages) > 1:
-            some, theirs = batch.z[::JUDGED].contiguous(), embeddings[::JUDGED].contiguous()
+            some = batch.z[::JUDGED], embeddings[::JUDGED], None if x is None else x[::JUDGED]
             self._said = [
-                logits[::JUDGED] if number == self._leader.best else self._logits(number, some, theirs, mask)
-                for number in range(len(self._averages))
+                logits[::JUDGED] if number == best else average.score(self._inputs(number, mask, *some)[-1])
+                for number, average in enumerate(self._averages)
             ]
         return logits
 
-    def _logits(self, number: int, z: Tensor, embeddings: Tensor, mask: Tensor | None) -> Tensor:
+    def _inputs(
+        self, number: int, mask: Tensor | None, z: Tensor, embeddings: Tensor, x: Tensor | None = None
+    ) -> list[Tensor]:
+        """Give the inputs of each layer of an average."""
         average = self._averages[number]
-        return average.predict(z, embeddings, _masked(average, self._averaged[number], mask))
+        return average.activations(z, embeddings, _masked(average, self._averaged[number], mask), x)
+
+    def read(self, batch: Prepared) -> tuple[Tensor, Tensor | None]:
+        """Give the embeddings of a batch and, without a bottom MLP, what the top MLP reads: as found when it was scored.
+
+        Args:
+            batch: the one that was scored last, with no step since; of any other they are looked up.
+        """
+        scored, self._read = self._read, None
+        if scored is None or scored[0] is not batch:
+            return self.net.embed(batch.rows).detach(), None
+        return scored[1:]
 
     @torch.no_grad()
     def judge(self, batch: Prepared) -> None:
@@ -204,6 +222,7 @@ class Trainee:
         self._leader.load(state["leader"])
         self.optimiser.load_state_dict(state["optimiser"])
         self._steps = state["steps"]
+        self._read = None
 
 
 def _masked(net: ClickNet, weights: Tensor, mask: Tensor | None) -> list[Tensor]:
