@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from prunus.online.dense_to_sparse.contest import Contest
 from prunus.online.dense_to_sparse.cotrain import Cotrained, CotrainSettings
-from prunus.online.dense_to_sparse.default import NETS, SPARSE, dense, kept, sparse, straight_through
+from prunus.online.dense_to_sparse.default import ONCE, SPARSE, TWICE, at_rate, dense, kept, sparse, straight_through
 from prunus.online.dense_to_sparse.emission import EmissionSettings, Emitting
 from prunus.online.dense_to_sparse.learned import Learned
 from prunus.online.dense_to_sparse.patterns import narrow
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from prunus.online.dense_to_sparse.default import Half
     from prunus.online.dense_to_sparse.emission import Cut
     from prunus.online.learner import Learner, Prepared
     from prunus.student.ctr import ClickShape
@@ -91,8 +92,8 @@ def _emitted(cut: Cut) -> Callable[[ClickShape, float, float, int], Learner]:
 
 
 def _learned(shape: ClickShape, rate: float, density: float, seed: int) -> Learner:
-    inside, rule = narrow(shape, NETS[1][0] * density), Learned(kept(shape, density))
-    return Single("learned masks", inside, _ours(rate), rule, seed=seed, again=NETS[1][1])
+    inside, rule = narrow(shape, TWICE.wider * density), Learned(kept(shape, density))
+    return Single("learned masks", inside, _ours(rate), rule, seed=seed, again=TWICE.again)
 
 
 def _small(shape: ClickShape, rate: float, density: float, seed: int) -> Learner:
@@ -126,16 +127,17 @@ def _ours(rate: float) -> Rates:
 
 
 def _small_ours(shape: ClickShape, rate: float, density: float, seed: int) -> Learner:
+    inside = narrow(shape, density)
     both = [
-        Single("small dense", narrow(shape, density), _ours(rate), Whole(), seed=seed, again=again) for _, again in NETS
+        Single("small dense", inside, at_rate(_ours(rate), half), Whole(), seed=seed, again=half.again)
+        for half in (ONCE, TWICE)
     ]
     return Contest("small dense, once and twice", both)
 
 
-def _one_of_two(number: int) -> Callable[[ClickShape, float, float, int], Learner]:
+def _half(half: Half) -> Callable[[ClickShape, float, float, int], Learner]:
     def make(shape: ClickShape, rate: float, density: float, seed: int) -> Learner:
-        wider, again = NETS[number]
-        return straight_through(shape, density, wider, seed=seed, rates=_ours(rate), again=again)
+        return straight_through(shape, density, half, seed=seed, rates=_ours(rate))
 
     return make
 
@@ -148,8 +150,8 @@ METHODS = {
     "dense": Method(WIDE, _dense),
     "small dense": Method(SMALL, _small),
     "sparse": Method(TURNED, _sparse),
-    "sparse, once": Method(TURNED, _one_of_two(0)),
-    "sparse, twice": Method(TURNED, _one_of_two(1)),
+    "sparse, once": Method(TURNED, _half(ONCE)),
+    "sparse, twice": Method(TURNED, _half(TWICE)),
     "co-trained": Method(SMALL, _cotrained),
     "RigL": Method(SMALL, _rigl),
     "small dense, our recipe": Method(TURNED, _small_ours),

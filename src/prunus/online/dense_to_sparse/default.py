@@ -1,15 +1,16 @@
 """The learner that a stream gets unless another is asked for, with the settings that were chosen by benchmarks/stream.py.
 
 Two narrow nets, of 1.5 and of 2 times the weights that are served, masked at any time down to these by a mask that follows the stream
-(:class:`~prunus.online.dense_to_sparse.rules.StraightThrough`). The first learns from every event once; the layers of the second learn, every
-second batch, once more from the replay (:mod:`prunus.online.replay`). Which of them, and which of their running averages, did best of late is
+(:class:`~prunus.online.dense_to_sparse.rules.StraightThrough`). The first learns from every event once, in steps twice as large; the layers of the
+second learn, every second batch, once more from the replay (:mod:`prunus.online.replay`). Which of them, and which of their running averages, did best of late is
 what scores. Steps are those of :class:`prunus.student.soap.Soap`, which nets as narrow as this can afford. None of it needs a dense master. One
 that learns beside it costs its own training and is there to be compared with.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+from typing import TYPE_CHECKING, NamedTuple
 
 from prunus.online.dense_to_sparse.contest import Contest
 from prunus.online.dense_to_sparse.patterns import narrow
@@ -25,8 +26,24 @@ AVERAGES = (0.8, 0.9, 0.95, 0.98)
 """Memories of the running averages: five steps to fifty."""
 SPARSE = Rates(dense=8e-3, rule="soap", averages=AVERAGES)
 DENSE = Rates(dense=2e-3)
-NETS = ((1.5, Again(0)), (2.0, Again(2)))
-"""Of each of the two nets: its weights over those that it keeps, and how it learns from the past once more."""
+
+
+class Half(NamedTuple):
+    """One of the two learners.
+
+    Attributes:
+        wider: weights of its net over those that it keeps.
+        faster: its learning rate over that of the default.
+        again: learning from the past once more.
+    """
+
+    wider: float
+    faster: float
+    again: Again
+
+
+ONCE = Half(1.5, 2.0, Again(0))
+TWICE = Half(2.0, 1.0, Again(2))
 
 
 def kept(shape: ClickShape, density: float) -> int:
@@ -43,27 +60,20 @@ def sparse(shape: ClickShape, density: float = 0.1, *, seed: int, rates: Rates =
         seed: everything random follows from it.
         rates: of learning.
     """
-    nets = [straight_through(shape, density, wider, seed=seed, rates=rates, again=again) for wider, again in NETS]
-    return Contest("straight-through, once and twice", nets)
+    halves = [straight_through(shape, density, half, seed=seed, rates=rates) for half in (ONCE, TWICE)]
+    return Contest("straight-through, once and twice", halves)
 
 
-def straight_through(
-    shape: ClickShape, density: float, wider: float, *, seed: int, rates: Rates = SPARSE, again: Again
-) -> Single:
-    """Make one of the two.
+def straight_through(shape: ClickShape, density: float, half: Half, *, seed: int, rates: Rates = SPARSE) -> Single:
+    """Make one of the two learners; arguments as in :func:`sparse`."""
+    inside = narrow(shape, min(half.wider * density, 1.0))
+    rule = StraightThrough(n_kept=kept(shape, density))
+    return Single("straight-through", inside, at_rate(rates, half), rule, seed=seed, again=half.again)
 
-    Args:
-        shape: as in :func:`sparse`.
-        density: as in :func:`sparse`.
-        wider: weights of the net over those that it keeps.
-        seed: as in :func:`sparse`.
-        rates: of learning.
-        again: learning from the past once more.
-    """
-    inside = narrow(shape, min(wider * density, 1.0))
-    return Single(
-        "straight-through", inside, rates, StraightThrough(n_kept=kept(shape, density)), seed=seed, again=again
-    )
+
+def at_rate(rates: Rates, half: Half) -> Rates:
+    """Give the rates of one of the two learners."""
+    return dataclasses.replace(rates, dense=half.faster * rates.dense)
 
 
 def dense(shape: ClickShape, *, seed: int, rates: Rates = DENSE) -> Single:
