@@ -98,7 +98,9 @@ class Replay:
         self._draws += 1
         ages = torch.randint(0, len(self), (n,), generator=generator)
         places = (self._seen - 1 - ages) % self._capacity
-        z, vectors, label, offset = (self._columns[name][places] for name in ("z", "vectors", "label", "offset"))
+        z, vectors, label, offset = (
+            self._columns[name].index_select(0, places) for name in ("z", "vectors", "label", "offset")
+        )
         return Past(z, vectors.float(), label, offset)
 
     def state(self) -> dict[str, Any]:
