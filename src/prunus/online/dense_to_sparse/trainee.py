@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from prunus.student.ctr_optimiser import Rule
 
 JUDGED = 4
-"""Averages that do not score are judged by every fourth event: they are told apart on the same events, so few are enough."""
+"""Batches from one that all averages score, and are judged by, to the next: they are told apart on the same events, so few are
+enough, and one batch whole costs a fraction of four in parts."""
 
 JUDGED_OVER = 0.9
 """Memory of that judgement: ten batches, so that the average becomes shorter soon after a change."""
@@ -74,8 +75,9 @@ class Trainee:
         for average, weights in zip(self._averages, self._averaged, strict=True):
             average.move_weights(weights)
             average.table = self.net.table
-        self._leader = Leader(len(self._averages), JUDGED_OVER)
+        self._leader = Leader(len(self._averages), JUDGED_OVER**JUDGED)
         self._said: list[Tensor] = []
+        self._batches = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -120,7 +122,7 @@ class Trainee:
     def score(self, batch: Prepared, mask: Tensor | None = None) -> Tensor:
         """Score a batch with the average that is the best of late: float32 [n], logits, offsets left out.
 
-        The others score some of the events, for :meth:`judge`.
+        In some batches the others score too, for :meth:`judge`.
 
         Args:
             batch: the events.
@@ -131,10 +133,10 @@ class Trainee:
         logits = self.averaged.score(inputs[-1])
         x = None if self.net.shape.bottom else inputs[0]
         self._read = batch, embeddings, x
-        if len(self._averages) > 1:
-            some = batch.z[::JUDGED], embeddings[::JUDGED], None if x is None else x[::JUDGED]
+        self._said = []
+        if len(self._averages) > 1 and self._batches % JUDGED == 0:
             self._said = [
-                logits[::JUDGED] if number == best else average.score(self._inputs(number, mask, *some)[-1])
+                logits if number == best else average.score(self._inputs(number, mask, batch.z, embeddings, x)[-1])
                 for number, average in enumerate(self._averages)
             ]
         return logits
@@ -160,11 +162,9 @@ class Trainee:
     @torch.no_grad()
     def judge(self, batch: Prepared) -> None:
         """Learn which average is the best from the labels of the batch that was scored last."""
+        self._batches += 1
         if self._said:
-            label, offset = batch.label[::JUDGED], batch.offset[::JUDGED]
-            self._leader.judge(
-                [functional.binary_cross_entropy_with_logits(said + offset, label) for said in self._said]
-            )
+            self._leader.judge([log_loss(said, batch) for said in self._said])
 
     @torch.no_grad()
     def step(self) -> bool:
@@ -203,7 +203,13 @@ class Trainee:
     def state(self) -> dict[str, Any]:
         """Give all that a later step depends on; what it holds is copied."""
         parts = copy.deepcopy({"net": self.net.state_dict(), "averages": self._averaged})
-        return {**parts, "leader": self._leader.state(), "optimiser": self.optimiser.state_dict(), "steps": self._steps}
+        return {
+            **parts,
+            "leader": self._leader.state(),
+            "batches": self._batches,
+            "optimiser": self.optimiser.state_dict(),
+            "steps": self._steps,
+        }
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Any]) -> None:
@@ -220,6 +226,7 @@ class Trainee:
         for average, one in zip(self._averaged, state["averages"], strict=True):
             average.copy_(one)
         self._leader.load(state["leader"])
+        self._batches = state["batches"]
         self.optimiser.load_state_dict(state["optimiser"])
         self._steps = state["steps"]
         self._read = None
