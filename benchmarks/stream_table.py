@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from stream import FOR_ALL_DENSITIES, MAIN, RESAMPLES, TUNED, WINDOW, Cell
-from stream_methods import BASELINES, METHODS, OURS, REFERENCE
+from stream_methods import BASELINES, METHODS, OURS, RECIPE, REFERENCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,18 +47,28 @@ def _one(stream: str, density: float, methods: dict[str, Results]) -> dict[str, 
         seeds = sorted(set(methods.get(name, {})) & set(dense))
         if seeds:
             rows.append(_row(name, {s: methods[name][s] for s in seeds}, {s: dense[s] for s in seeds}))
-    against = [row for row in rows if row["method"] in BASELINES]
-    best = min(against, key=lambda row: row["gap"], default=None)
-    compared = {}
-    if OURS in methods and best is not None:
-        other = methods[best["method"]]
-        seeds = sorted(set(methods[OURS]) & set(other) & set(dense))
-        if seeds:
-            compared = _compared(
-                [methods[OURS][s] for s in seeds], [other[s] for s in seeds], [dense[s] for s in seeds]
-            )
-            compared = {"ours": OURS, "best_baseline": best["method"], "seeds": seeds, **compared}
-    return {"stream": stream, "fewer_operations": round(1 - density, 3), "rows": rows, "compared": compared}
+    return {
+        "stream": stream,
+        "fewer_operations": round(1 - density, 3),
+        "rows": rows,
+        "compared": _best_of(BASELINES, rows, methods, dense),
+        "compared_with_recipe": _best_of(RECIPE, rows, methods, dense),
+    }
+
+
+def _best_of(
+    names: Sequence[str], rows: list[dict[str, Any]], methods: dict[str, Results], dense: Results
+) -> dict[str, Any]:
+    """Hold ours against the one with the smallest gap of some methods; nothing where ours, or all of them, were not run."""
+    best = min((row for row in rows if row["method"] in names), key=lambda row: row["gap"], default=None)
+    if OURS not in methods or best is None:
+        return {}
+    other = methods[best["method"]]
+    seeds = sorted(set(methods[OURS]) & set(other) & set(dense))
+    if not seeds:
+        return {}
+    runs = ([learner[seed] for seed in seeds] for learner in (methods[OURS], other, dense))
+    return {"ours": OURS, "best": best["method"], "seeds": seeds, **_compared(*runs)}
 
 
 def _row(name: str, ours: Results, dense: Results) -> dict[str, Any]:
