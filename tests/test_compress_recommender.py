@@ -22,7 +22,7 @@ from prunus.engine import recommender_file
 from prunus.engine import recommender_reference as reference
 from prunus.engine.levels import quantise_model
 from prunus.engine.recommender import DenseFactors, SparseFactors, SparseRows
-from prunus.errors import BudgetError, BudgetImpossibleError, RecipeChangedError, TeacherError
+from prunus.errors import BudgetError, BudgetImpossibleError, OutputError, RecipeChangedError, TeacherError
 from prunus.report import recommender as recommender_report
 from prunus.teacher.item_scores import Popularity, as_item_scorer
 from prunus.teacher.linear import EaseSettings, fit_ease
@@ -134,6 +134,22 @@ def test_a_kept_teacher_is_fitted_once(tmp_path: Path, monkeypatch: pytest.Monke
     compress_recommender(SPLIT, recipe=other, out=tmp_path / "other", teachers=tmp_path / "kept")
     assert len(fitted) == 1
     assert len(list((tmp_path / "kept").iterdir())) == 2
+
+
+def test_a_kept_teacher_that_is_damaged_or_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is cut short, or of another shape, is fitted anew; a folder that is a file is refused before the fit."""
+    settings = EaseSettings(20.0)
+    whole = kept_teacher.kept_ease(tmp_path, SPLIT.train, settings).weights
+    (file,) = tmp_path.iterdir()
+    kept = file.read_bytes()
+    np.save(tmp_path / "square.npy", np.zeros((3, 3), np.float32))
+    for damaged in (b"", kept[:40], kept[:-1], (tmp_path / "square.npy").read_bytes()):
+        file.write_bytes(damaged)
+        np.testing.assert_array_equal(kept_teacher.kept_ease(tmp_path, SPLIT.train, settings).weights, whole)
+        assert file.read_bytes() == kept
+    monkeypatch.setattr(kept_teacher, "fit_ease", lambda *_: pytest.fail("the teacher was fitted"))
+    with pytest.raises(OutputError, match="cannot keep the teacher"):
+        kept_teacher.kept_ease(file, SPLIT.train, settings)
 
 
 @pytest.mark.long

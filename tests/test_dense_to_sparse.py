@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from prunus.errors import CheckpointError
+from prunus.online.dense_to_sparse import default
 from prunus.online.dense_to_sparse.contest import Contest
 from prunus.online.dense_to_sparse.cotrain import Cotrained, CotrainSettings
 from prunus.online.dense_to_sparse.emission import Cut, EmissionSettings, Emitting
@@ -378,13 +379,19 @@ class TestLeader:
         leader.judge([torch.tensor(1.0), torch.tensor(1.0)])
         assert leader.best == 0
 
-    def test_passes_over_what_is_no_number(self) -> None:
-        """One loss that is none would be the least, or never be forgotten."""
-        leader = Leader(2, 0.9)
-        leader.judge([torch.tensor(1.0), torch.tensor(0.5)])
+    def test_a_loss_that_is_no_number_is_the_worst(self) -> None:
+        """Where no model has one nothing is learned; where one has none it does not lead, and one that is huge is forgotten."""
+        leader = Leader(2, 0.5)
+        leader.judge([torch.tensor(0.5), torch.tensor(1.0)])
         before = leader.state()
-        leader.judge([torch.tensor(float("nan")), torch.tensor(2.0)])
+        leader.judge([torch.tensor(float("nan")), torch.tensor(float("inf"))])
         assert torch.equal(leader.state()["losses"], before["losses"])
+        assert leader.best == 0
+        leader.judge([torch.tensor(float("nan")), torch.tensor(1.0)])
+        assert leader.best == 1
+        leader.judge([torch.tensor(0.5), torch.tensor(1e30)])
+        for _ in range(8):
+            leader.judge([torch.tensor(2.0), torch.tensor(1.0)])
         assert leader.best == 1
 
     def test_short_averages_lead_after_a_change_and_long_ones_where_nothing_changes(self) -> None:
@@ -410,6 +417,30 @@ def test_the_contest_serves_the_better_learner() -> None:
     assert all(torch.equal(a, b) for a, b in zip(heard[20:], own[20:], strict=True))
     assert contest.flops_per_event.train == 2 * alone.flops_per_event.train
     assert contest.flops_per_event.serve == alone.flops_per_event.serve
+
+
+def test_a_learner_that_ran_away_is_left_behind() -> None:
+    """The other one is heard and learns on, and its batches count as learned."""
+    one, other = (Single("narrow", NARROW, RATES, Whole(), seed=seed) for seed in (3, 4))
+    contest, stream = Contest("both", [one, other]), batches(40)
+    follow(contest, stream[:10])
+    blown = contest.state()
+    leads = blown["leader"]["best"]
+    state = blown["learners"][leads]["trainee"]
+    for weights in (*state["averages"], *state["net"].values()):
+        weights.fill_(float("nan"))
+    contest.load(blown)
+    contest.predict(stream[10])
+    assert contest.learn(stream[10])
+    assert all(torch.isfinite(logits).all() for logits in follow(contest, stream[11:]))
+
+
+@pytest.mark.parametrize("top", [(16,), (8, 4), (1,)])
+@pytest.mark.parametrize("density", [0.05, 0.1, 0.15, 0.35])
+def test_the_default_learner_fits_small_nets(top: tuple[int, ...], density: float) -> None:
+    """Widths are whole units: nets narrower than what may be kept keep all that they have."""
+    learner = default.sparse(dataclasses.replace(SHAPE, top=top), density, seed=0)
+    assert torch.isfinite(torch.stack(follow(learner, batches(3)))).all()
 
 
 def test_average_is_that_of_the_weights() -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from prunus.teacher.linear import EaseProblem
 
 MOST_ITEMS = 10_000
-"""Up to so many items the teacher's weights are cut: that takes three times the memory of the fit."""
+"""Up to so many items the curve has cut weights: each of its points cuts anew. (The fit of what is kept also takes X'X of the rest, which is not checked.)"""
 BITS = 8
 """Bits of a weight that is cut: sizes of weights lie far apart and are not trained to their levels. The entropy code
 makes large levels cheap where they are rare: on a tenth of the training part 8 ranked better than 7, 6 and 5 at equal bytes."""

@@ -88,7 +88,8 @@ class KafkaSource(JsonSource):
             "auto.offset.reset": "error",
             # What goes wrong is told by errors; this is a library's talk on stderr.
             "log_level": 2,
-            "error_cb": lambda error: heard(error.str()) if error.code() == down else None,
+            # In our own words: librdkafka says "0/2 brokers are down" where it has not tried them all.
+            "error_cb": lambda error: heard("no broker answers") if error.code() == down else None,
         }
         self._consumer = self._kafka.Consumer(settings | dict(options or {}))
         weakref.finalize(self, self._consumer.close)

@@ -147,9 +147,11 @@ class ClickOptimiser:
         if table.grad is not None:
             table.grad = table.grad.coalesce()
             gradients.append(table.grad.values())
+        if not gradients:
+            return True
         # Norms in float32, so that squares count.
         norms = torch._foreach_norm(gradients)  # noqa: SLF001 - of all in one call, as torch's optimisers do it
-        if gradients and not math.isfinite(torch.stack(norms).sum()):
+        if not math.isfinite(torch.stack(norms).sum()):
             return False
         self._dense.step()
         self._rows.step()

@@ -66,7 +66,8 @@ class Soap(torch.optim.Optimizer):
         assert closure is None
         for group in self.param_groups:
             weights = [parameter for parameter in group["params"] if parameter.grad is not None]
-            _step(weights, [self.state[weight] for weight in weights], group)
+            if weights:
+                _step(weights, [self.state[weight] for weight in weights], group)
 
 
 def step_flops(matrices: Sequence[tuple[int, int]], every: int = 10) -> float:

@@ -104,7 +104,7 @@ class EaseProblem:
     """The least squares that EASE solves, so that others can be solved beside it: see the module.
 
     Attributes:
-        matrix: scipy CSR [n_users, n_items], float64: diag(w)^(1/2) X, so that G = matrix' matrix.
+        matrix: scipy CSR [n_users, n_items], float32: diag(w)^(1/2) X, so that G = matrix' matrix.
         ridge: float64 [n_items], r.
         scale: float64 [n_items], what the columns of B are multiplied by at last: less for popular items.
     """

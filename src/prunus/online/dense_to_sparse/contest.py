@@ -56,9 +56,9 @@ class Contest:
         return Predictions(None, self._said[self._leader.best])
 
     def learn(self, batch: Prepared) -> bool:
-        """Judge what was said of the batch, and let all learn; say whether all have."""
+        """Judge what was said of the batch, and let all learn; say whether one has: of the others it changed nothing."""
         self._leader.judge([log_loss(said, batch) for said in self._said])
-        return all([learner.learn(batch) for learner in self._learners])  # noqa: C419 - all of them learn
+        return any([learner.learn(batch) for learner in self._learners])  # noqa: C419 - all of them learn
 
     def repattern(self) -> None:
         """Choose all masks anew."""

@@ -67,7 +67,9 @@ def sparse(shape: ClickShape, density: float = 0.1, *, seed: int, rates: Rates =
 def straight_through(shape: ClickShape, density: float, half: Half, *, seed: int, rates: Rates = SPARSE) -> Single:
     """Make one of the two learners; arguments as in :func:`sparse`."""
     inside = narrow(shape, min(half.wider * density, 1.0))
-    rule = StraightThrough(n_kept=kept(shape, density))
+    # Widths are whole units: the narrow net of a small one can have fewer weights than may be kept.
+    n_kept = min(kept(shape, density), sum(a * b for a, b in inside.matrices))
+    rule = StraightThrough(n_kept=n_kept)
     return Single("straight-through", inside, at_rate(rates, half), rule, seed=seed, again=half.again)
 
 

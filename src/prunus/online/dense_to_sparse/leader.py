@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+WORST = 20.0
+"""Nats that a batch's mean loss counts for at most: one that is far above must be forgotten like others."""
+
 
 class Leader:
     """Follows the leader, with a memory: the model with the least discounted log-loss speaks next.
@@ -36,13 +39,16 @@ class Leader:
         self.best = 0
 
     def judge(self, losses: Sequence[Tensor]) -> None:
-        """Take in how the models did on a batch, now that its labels are known; not where a loss is no number.
+        """Take in how the models did on a batch, now that its labels are known; nothing where no loss is a number.
+
+        A loss that is none, where others are, counts as :data:`WORST`: a model that ran away must not lead for ever.
 
         Args:
             losses: mean log-loss of each.
         """
         batch = torch.stack(list(losses))
-        if batch.isfinite().all():
+        if batch.isfinite().any():
+            batch = batch.nan_to_num(nan=WORST, posinf=WORST).clamp(max=WORST)
             self._losses.lerp_(batch, 1 - self._memory)
             self.best = int(self._losses.argmin())
 

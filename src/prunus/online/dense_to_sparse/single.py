@@ -80,7 +80,7 @@ class Single:
 
     @property
     def flops_per_event(self) -> Flops:
-        """Forward and backward (three times forward) and the optimiser for each learning, and a scoring by each average."""
+        """Forward and backward (three times forward) and the optimiser for each learning; scorings by averages."""
         shape = self._trainee.net.shape
         learning = 3.0 * shape.flops() + self._trainee.step_flops / max(self._batch, 1)
         serve = shape.flops(self._density)

@@ -3,7 +3,7 @@
 On a stream there is no end towards which a learning rate could fall: the last batches shake the weights for ever. The
 average of the weights over the last steps (Polyak and Juditsky 1992) is quieter and follows the drift all the same. How far
 back it should reach depends on the stream: where nothing drifts the longest average is the best, after a change the
-shortest. Where there are several, all of them score each batch, and the one that did best of late is heard.
+shortest. Where there are several, all of them score every fourth batch, and the one that did best of late is heard.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Trainee:
 
     @property
     def scorings(self) -> float:
-        """Times that the net is evaluated for a score: once, and for some events by the other averages."""
+        """Times that the net is evaluated for a score: once, and in every fourth batch by the other averages."""
         return 1.0 + (len(self._averages) - 1) / JUDGED
 
     @property
@@ -165,6 +165,7 @@ class Trainee:
         self._batches += 1
         if self._said:
             self._leader.judge([log_loss(said, batch) for said in self._said])
+            self._said = []
 
     @torch.no_grad()
     def step(self) -> bool:
@@ -180,7 +181,7 @@ class Trainee:
 
     @torch.no_grad()
     def become(self, net: ClickNet, dense: Sequence[Tensor]) -> None:
-        """Begin anew from another net.
+        """Begin anew from another net; which average leads stays, until batches say otherwise.
 
         Args:
             net: of the same shape; its embeddings are copied.
@@ -216,8 +217,11 @@ class Trainee:
         """Go on from a state.
 
         Raises:
-            CheckpointError: it is of a net of another shape.
+            CheckpointError: it is of a net of another shape, or of another version.
         """
+        if len(state.get("averages", ())) != len(self._averages) or "rows" not in state["optimiser"]["rows"]:
+            msg = "got the state of a learner with other averages; expected one of this version: begin a new run"
+            raise CheckpointError(msg)
         own, found = ({k: tuple(v.shape) for k, v in s.items()} for s in (self.net.state_dict(), state["net"]))
         if own != found:
             msg = f"got the weights {found}; expected {own}: the run was started with another shape, begin a new run"
@@ -229,7 +233,7 @@ class Trainee:
         self._batches = state["batches"]
         self.optimiser.load_state_dict(state["optimiser"])
         self._steps = state["steps"]
-        self._read = None
+        self._read, self._said = None, []
 
 
 def _masked(net: ClickNet, weights: Tensor, mask: Tensor | None) -> list[Tensor]:
