@@ -4,9 +4,10 @@
     python benchmarks/stream.py table --work ~/stream-work -o benchmarks/results/stream-goals.json
 
 *Tuning*: every method tries five learning rates on the first 30 % of a stream (seed 0, 90 % fewer operations), and further ones by a
-factor of two while the best stands at an end; the one with the smallest loss over the last two thirds of that is taken for all seeds and densities. *Report*: the other 70 %, of generated streams on seeds that no design has seen. Gap: by how
-much the loss of a method is above that of the dense net trained alone, in per cent. The interval is of a paired bootstrap,
-over windows of 20,480 events and over seeds. Each cell is a file of the work folder: a run that is stopped goes on there.
+factor of two while the best stands at an end; the one with the smallest loss over the last two thirds of that is taken for
+all seeds and densities. *Report*: the other 70 %, of generated streams on seeds that no design has seen. Gap: by how much
+the loss of a method is above that of the dense net trained alone, in per cent. The interval is of a paired bootstrap, over
+windows of 20,480 events and over seeds. Each cell is a file of the work folder: a run that is stopped goes on there.
 """
 
 from __future__ import annotations
