@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from prunus.online.dense_to_sparse.contest import Contest
 from prunus.online.dense_to_sparse.cotrain import Cotrained, CotrainSettings
-from prunus.online.dense_to_sparse.default import ONCE, SPARSE, TWICE, at_rate, dense, kept, sparse, straight_through
+from prunus.online.dense_to_sparse.default import ONCE, SPARSE, TWICE, Half, dense, kept, one_half, sparse
 from prunus.online.dense_to_sparse.emission import EmissionSettings, Emitting
 from prunus.online.dense_to_sparse.learned import Learned
 from prunus.online.dense_to_sparse.patterns import narrow
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from prunus.online.dense_to_sparse.default import Half
     from prunus.online.dense_to_sparse.emission import Cut
     from prunus.online.learner import Learner, Prepared
     from prunus.student.ctr import ClickShape
@@ -126,18 +125,19 @@ def _ours(rate: float) -> Rates:
     return dataclasses.replace(SPARSE, dense=rate)
 
 
-def _small_ours(shape: ClickShape, rate: float, density: float, seed: int) -> Learner:
-    inside = narrow(shape, density)
-    both = [
-        Single("small dense", inside, at_rate(_ours(rate), half), Whole(), seed=seed, again=half.again)
-        for half in (ONCE, TWICE)
-    ]
-    return Contest("small dense, once and twice", both)
+def _pair(once: float, twice: float) -> Callable[[ClickShape, float, float, int], Learner]:
+    """The two learners of the default in nets so many times as wide as what they keep; 1: without a mask."""
+
+    def make(shape: ClickShape, rate: float, density: float, seed: int) -> Learner:
+        halves = ONCE._replace(wider=once), TWICE._replace(wider=twice)
+        return Contest("pair", [one_half(shape, density, half, seed=seed, rates=_ours(rate)) for half in halves])
+
+    return make
 
 
 def _half(half: Half) -> Callable[[ClickShape, float, float, int], Learner]:
     def make(shape: ClickShape, rate: float, density: float, seed: int) -> Learner:
-        return straight_through(shape, density, half, seed=seed, rates=_ours(rate))
+        return one_half(shape, density, half, seed=seed, rates=_ours(rate))
 
     return make
 
@@ -150,11 +150,12 @@ METHODS = {
     "dense": Method(WIDE, _dense),
     "small dense": Method(SMALL, _small),
     "sparse": Method(TURNED, _sparse),
+    "sparse, both masked": Method(TURNED, _pair(1.5, 2.0)),
     "sparse, once": Method(TURNED, _half(ONCE)),
     "sparse, twice": Method(TURNED, _half(TWICE)),
     "co-trained": Method(SMALL, _cotrained),
     "RigL": Method(SMALL, _rigl),
-    "small dense, our recipe": Method(TURNED, _small_ours),
+    "small dense, our recipe": Method(TURNED, _pair(1.0, 1.0)),
     "small dense, again": Method(SMALL, _again),
     "fixed mask": Method(SMALL, _fixed),
     "SET": Method(SMALL, _set),
