@@ -142,8 +142,10 @@ class TestNet:
         functional.binary_cross_entropy_with_logits(net(z, rows), y).backward()
         optimiser.step()
         before = [table.clone() for table in net.tables]
-        net.reset_rows(2, torch.tensor([3, 8]))
-        optimiser.reset_rows(2, torch.tensor([3, 8]))
+        none = torch.empty(0, dtype=torch.int64)
+        given = net.reset_rows([none, none, torch.tensor([3, 8]), *[none] * (net.shape.n_ids - 3)])
+        assert given.tolist() == [7 + 4 + 3, 7 + 4 + 8]
+        optimiser.reset_rows(given)
         for field, (table, old) in enumerate(zip(net.tables, before, strict=True)):
             expected = old.clone()
             if field == 2:

@@ -83,9 +83,11 @@ class Replay:
         columns = {"z": batch.z, "vectors": vectors.to(KEPT_AS), "label": label, "offset": batch.offset}
         if not self._columns:
             self._columns = {name: value.new_zeros(self._capacity, *value.shape[1:]) for name, value in columns.items()}
-        places = torch.arange(self._seen, self._seen + len(batch)) % self._capacity
+        start = self._seen % self._capacity
+        first = min(len(batch), self._capacity - start)  # the rest begins the ring anew
         for name, value in columns.items():
-            self._columns[name][places] = value
+            self._columns[name][start : start + first] = value[:first]
+            self._columns[name][: len(batch) - first] = value[first:]
         self._seen += len(batch)
 
     def draw(self, n: int) -> Past:

@@ -230,7 +230,7 @@ class ClickNet(nn.Module):
         matrices = self.hidden if weights is None else weights
         h, found = z, []
         for number, layer in enumerate(self.linears):
-            if number == len(self.bottom):
+            if number == len(self.shape.bottom):
                 h = self._join(h, embeddings) if x is None else x
             found.append(h)
             if number < len(matrices):
@@ -254,15 +254,19 @@ class ClickNet(nn.Module):
         return torch.cat(parts, 1)
 
     @torch.no_grad()
-    def reset_rows(self, field: int, rows: Tensor) -> None:
+    def reset_rows(self, fresh: Sequence[Tensor]) -> Tensor:
         """Give rows to ids that were just admitted: they begin as the unknown id's row, which stood for them so far.
 
         Args:
-            field: id field.
-            rows: int64 [m], rows of its table.
+            fresh: for each id field int64 [m], rows of its table.
+
+        Returns:
+            int64, the same rows in :attr:`table`.
         """
-        unknown = self.first_row[field]
-        self.table.index_copy_(0, rows + unknown, self.table.index_select(0, unknown.expand(len(rows))))
+        unknown = self.first_row.repeat_interleave(torch.tensor([len(rows) for rows in fresh]))
+        rows = torch.cat(list(fresh)) + unknown
+        self.table.index_copy_(0, rows, self.table.index_select(0, unknown))
+        return rows
 
 
 def products(vectors: Tensor, pairs: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ def backward(
         layer, h = net.linears[number], inputs[number]
         layer.weight.grad, layer.bias.grad = flow.T @ h, flow.sum(0)
         weight = weights[number] if number < len(weights) else layer.weight
-        if number == len(net.bottom):
+        if number == len(net.shape.bottom):
             if not number and rows is None:
                 break
             flow, by_embeddings = _apart(net, flow, weight, h, embeddings)

@@ -157,15 +157,14 @@ class ClickOptimiser:
         self._rows.step()
         return True
 
-    def reset_rows(self, field: int, rows: Tensor) -> None:
-        """Forget the moments of rows that were given to new ids; see :meth:`ClickNet.reset_rows`.
+    def reset_rows(self, rows: Tensor) -> None:
+        """Forget the moments of rows that were given to new ids.
 
         Args:
-            field: id field.
-            rows: int64 [m], rows of its table.
+            rows: int64 [m], rows of ``net.table``, from :meth:`ClickNet.reset_rows`.
         """
         for moment in self._rows.state().values():
-            moment.index_fill_(0, rows + self.net.first_row[field], 0.0)
+            moment.index_fill_(0, rows, 0.0)
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of all that a later step depends on, beside the net itself."""

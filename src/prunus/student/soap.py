@@ -84,13 +84,14 @@ def _step(weights: Sequence[Tensor], states: Sequence[dict[str, Any]], group: di
     flat = torch.zeros(sum(sizes), dtype=weights[0].dtype)
     changes = [part.view_as(weight) for part, weight in zip(flat.split(sizes), weights, strict=True)]
     first, second = group["betas"]
+    steps = {step: torch.tensor(float(step)) for step in {state["step"] for state in states}}
     torch._fused_adam_(
         changes,
         gradients,
         [state["mean"] for state in states],
         [state["square"] for state in states],
         [],
-        [torch.tensor(float(state["step"])) for state in states],
+        [steps[state["step"]] for state in states],
         lr=1.0,
         beta1=first,
         beta2=second,

@@ -70,11 +70,17 @@ class Trainee:
         self.net = ClickNet(shape, seed=seed)
         self._averages = [ClickNet(shape, seed=seed) for _ in rates.averages]
         # Of each net one row: a handful of operations for all layers at once is a small part of one for each of them.
-        self._weights, *self._averaged = torch.empty(1 + len(self._averages), self.net.n_weights)
+        self._weights, *self._averaged = flat = torch.empty(1 + len(self._averages), self.net.n_weights)
+        self._all_averages, self._memories = flat[1:], torch.tensor(rates.averages, dtype=torch.float64)[:, None]
         self.net.move_weights(self._weights)
         for average, weights in zip(self._averages, self._averaged, strict=True):
             average.move_weights(weights)
             average.table = self.net.table
+        sizes = [weight.numel() for weight in self.net.hidden]
+        self._cut = torch.empty(sum(sizes))
+        self._cut_by_layer = [
+            part.view_as(weight) for part, weight in zip(self._cut.split(sizes), self.net.hidden, strict=True)
+        ]
         self._leader = Leader(len(self._averages), JUDGED_OVER**JUDGED)
         self._said: list[Tensor] = []
         self._batches = 0
@@ -104,10 +110,8 @@ class Trainee:
 
     def forget(self, batch: Prepared) -> None:
         """Begin anew the rows that were given to other ids with this batch."""
-        for field, rows in enumerate(batch.fresh):
-            if len(rows):
-                self.net.reset_rows(field, rows)
-                self.optimiser.reset_rows(field, rows)
+        if any(map(len, batch.fresh)):
+            self.optimiser.reset_rows(self.net.reset_rows(batch.fresh))
 
     @torch.no_grad()
     def masked(self, mask: Tensor | None) -> list[Tensor]:
@@ -116,7 +120,14 @@ class Trainee:
         Args:
             mask: float32 [n], 0 or 1, of all hidden layers one after the other; None: nothing is masked.
         """
-        return _masked(self.net, self._weights, mask)
+        return self._masked(self.net, self._weights, mask)
+
+    def _masked(self, net: ClickNet, weights: Tensor, mask: Tensor | None) -> list[Tensor]:
+        """Hidden weights of a net that a vector holds, zero where the mask is; good until the next call."""
+        if mask is None:
+            return net.hidden
+        torch.mul(weights[: len(mask)], mask, out=self._cut)
+        return self._cut_by_layer
 
     @torch.no_grad()
     def score(self, batch: Prepared, mask: Tensor | None = None) -> Tensor:
@@ -146,7 +157,7 @@ class Trainee:
     ) -> list[Tensor]:
         """Give the inputs of each layer of an average."""
         average = self._averages[number]
-        return average.activations(z, embeddings, _masked(average, self._averaged[number], mask), x)
+        return average.activations(z, embeddings, self._masked(average, self._averaged[number], mask), x)
 
     def read(self, batch: Prepared) -> tuple[Tensor, Tensor | None]:
         """Give the embeddings of a batch and, without a bottom MLP, what the top MLP reads: as found when it was scored.
@@ -174,8 +185,8 @@ class Trainee:
         self.optimiser.zero_grad()
         if not taken:
             return False
-        for average, memory in zip(self._averaged, self.rates.averages, strict=True):
-            average.lerp_(self._weights, 1.0 - min(memory, self._steps / (self._steps + 10.0)))
+        forgets = 1.0 - self._memories.clamp(max=self._steps / (self._steps + 10.0))
+        self._all_averages.lerp_(self._weights, forgets.float())
         self._steps += 1
         return True
 
@@ -234,14 +245,6 @@ class Trainee:
         self.optimiser.load_state_dict(state["optimiser"])
         self._steps = state["steps"]
         self._read, self._said = None, []
-
-
-def _masked(net: ClickNet, weights: Tensor, mask: Tensor | None) -> list[Tensor]:
-    """Hidden weights of a net that a vector holds, zero where the mask is."""
-    if mask is None:
-        return net.hidden
-    parts = (weights[: len(mask)] * mask).split([weight.numel() for weight in net.hidden])
-    return [part.view_as(weight) for part, weight in zip(parts, net.hidden, strict=True)]
 
 
 def flattened(masks: Sequence[Tensor]) -> Tensor:
