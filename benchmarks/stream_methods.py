@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from prunus.online.dense_to_sparse.contest import Contest
 from prunus.online.dense_to_sparse.cotrain import Cotrained, CotrainSettings
-from prunus.online.dense_to_sparse.default import ONCE, SPARSE, TWICE, Half, dense, kept, one_half, sparse
+from prunus.online.dense_to_sparse.default import ONCE, SPARSE, TWICE, Half, dense, kept, one_half, pair, sparse
 from prunus.online.dense_to_sparse.emission import EmissionSettings, Emitting
 from prunus.online.dense_to_sparse.learned import Learned
 from prunus.online.dense_to_sparse.patterns import narrow
@@ -125,14 +124,9 @@ def _ours(rate: float) -> Rates:
     return dataclasses.replace(SPARSE, dense=rate)
 
 
-def _pair(once: float, twice: float) -> Callable[[ClickShape, float, float, int], Learner]:
-    """The two learners of the default in nets so many times as wide as what they keep; 1: without a mask."""
-
-    def make(shape: ClickShape, rate: float, density: float, seed: int) -> Learner:
-        halves = ONCE._replace(wider=once), TWICE._replace(wider=twice)
-        return Contest("pair", [one_half(shape, density, half, seed=seed, rates=_ours(rate)) for half in halves])
-
-    return make
+def _unmasked(shape: ClickShape, rate: float, density: float, seed: int) -> Learner:
+    """The default but for its mask: two small dense nets."""
+    return pair(shape, density, (ONCE, TWICE._replace(wider=1.0)), seed=seed, rates=_ours(rate))
 
 
 def _half(half: Half) -> Callable[[ClickShape, float, float, int], Learner]:
@@ -150,12 +144,11 @@ METHODS = {
     "dense": Method(WIDE, _dense),
     "small dense": Method(SMALL, _small),
     "sparse": Method(TURNED, _sparse),
-    "sparse, both masked": Method(TURNED, _pair(1.5, 2.0)),
     "sparse, once": Method(TURNED, _half(ONCE)),
     "sparse, twice": Method(TURNED, _half(TWICE)),
     "co-trained": Method(SMALL, _cotrained),
     "RigL": Method(SMALL, _rigl),
-    "small dense, our recipe": Method(TURNED, _pair(1.0, 1.0)),
+    "small dense, our recipe": Method(TURNED, _unmasked),
     "small dense, again": Method(SMALL, _again),
     "fixed mask": Method(SMALL, _fixed),
     "SET": Method(SMALL, _set),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from prunus.online.dense_to_sparse.leader import Leader
 from prunus.online.dense_to_sparse.single import same_method
 from prunus.online.dense_to_sparse.trainee import log_loss
@@ -25,18 +27,28 @@ MEMORY = 0.95
 
 
 class Contest:
-    """Learners side by side that share nothing but the stream; see :class:`prunus.online.learner.Learner`.
+    """Learners side by side, of which the best speaks; see :class:`prunus.online.learner.Learner`.
 
     What helps on one stream harms on another, and no first part of a stream tells how the rest will be: so it is tried all the time.
+
+    Nor need a learner go by labels alone. With y the label of a new event and p the mean of the probabilities that the learners gave
+    it before it was learned, a learner that trusts p by t learns (1 - t) y + t p. The mean of several is nearer the truth than each,
+    and p has none of the label's noise.
 
     Args:
         name: of the method.
         learners: those that compete.
+        trusts: t of each, in [0, 1]; default 0, labels alone.
+
+    References:
+        Zhang et al. 2018, arXiv 1706.00384, and Anil et al. 2018, arXiv 1804.03235 (models that learn side by side, each from what the
+        others say).
     """
 
-    def __init__(self, name: str, learners: Sequence[Single]) -> None:
+    def __init__(self, name: str, learners: Sequence[Single], trusts: Sequence[float] | None = None) -> None:
         self.name = name
         self._learners = tuple(learners)
+        self._trusts = tuple(trusts or [0.0] * len(self._learners))
         self._leader = Leader(len(self._learners), MEMORY)
         self._said: list[Tensor] = []
 
@@ -58,7 +70,14 @@ class Contest:
     def learn(self, batch: Prepared) -> bool:
         """Judge what was said of the batch, and let all learn; say whether one has: of the others it changed nothing."""
         self._leader.judge([log_loss(said, batch) for said in self._said])
-        return any([learner.learn(batch) for learner in self._learners])  # noqa: C419 - all of them learn
+        both = zip(self._learners, self._trusts, strict=True)
+        together = self._together(batch)
+        return any([one.learn(batch, batch.label.lerp(together, trust) if trust else None) for one, trust in both])  # noqa: C419 - all learn
+
+    def _together(self, batch: Prepared) -> Tensor:
+        """The mean of the probabilities that learners gave the batch; those whose are no numbers are left out."""
+        sound = [said for said in self._said if said.isfinite().all()]
+        return torch.sigmoid(torch.stack(sound) + batch.offset).mean(0) if sound else batch.label
 
     def repattern(self) -> None:
         """Choose all masks anew."""

@@ -1,7 +1,7 @@
 """The learner that a stream gets unless another is asked for, with the settings that were chosen by benchmarks/stream.py.
 
 Two narrow nets that do as many operations as each other when they serve. One is dense, and learns from every event once, in steps twice as
-large. The other has a quarter more weights than are served, and a mask that follows the stream
+large, half from the label and half from what the two together said of the event before. The other has a quarter more weights than are served, and a mask that follows the stream
 (:class:`~prunus.online.dense_to_sparse.rules.StraightThrough`); its layers learn, every second batch, once more from the replay
 (:mod:`prunus.online.replay`). Which of them, and which of their running averages, did best of late is what scores. Steps are those of
 :class:`prunus.student.soap.Soap`, which nets as narrow as this can afford. None of it needs a dense master. One that learns
@@ -36,15 +36,17 @@ class Half(NamedTuple):
         wider: weights of its net over those that it keeps; 1 for a net without a mask.
         faster: its learning rate over that of the default.
         again: learning from the past once more.
+        trust: share of what it learns of a new event that both together said of it, see :class:`Contest`.
     """
 
     wider: float
     faster: float
     again: Again
+    trust: float
 
 
-ONCE = Half(1.0, 2.0, Again(0))
-TWICE = Half(1.25, 1.0, Again(2))
+ONCE = Half(1.0, 2.0, Again(0), 0.5)
+TWICE = Half(1.25, 1.0, Again(2), 0.0)
 
 
 def kept(shape: ClickShape, density: float) -> int:
@@ -61,8 +63,14 @@ def sparse(shape: ClickShape, density: float = 0.1, *, seed: int, rates: Rates =
         seed: everything random follows from it.
         rates: of learning.
     """
-    halves = [one_half(shape, density, half, seed=seed, rates=rates) for half in (ONCE, TWICE)]
-    return Contest("small dense once, straight-through twice", halves)
+    return pair(shape, density, (ONCE, TWICE), seed=seed, rates=rates)
+
+
+def pair(shape: ClickShape, density: float, halves: tuple[Half, Half], *, seed: int, rates: Rates = SPARSE) -> Contest:
+    """Make a contest of two learners; arguments as in :func:`sparse`."""
+    learners = [one_half(shape, density, half, seed=seed, rates=rates) for half in halves]
+    name = f"{learners[0].name} once, {learners[1].name} twice"
+    return Contest(name, learners, [half.trust for half in halves])
 
 
 def one_half(shape: ClickShape, density: float, half: Half, *, seed: int, rates: Rates = SPARSE) -> Single:

@@ -93,12 +93,18 @@ class Single:
         self._said = self._trainee.score(batch, self._flat)
         return Predictions(None, self._said)
 
-    def learn(self, batch: Prepared) -> bool:
-        """Learn from the batch, then from the past; not at all from a batch that cannot be learned from."""
+    def learn(self, batch: Prepared, target: Tensor | None = None) -> bool:
+        """Learn from the batch, then from the past; not at all from a batch that cannot be learned from.
+
+        Args:
+            batch: the one that was scored last.
+            target: float32 [n], probabilities to learn in place of the labels; the past is learned by labels all the same.
+        """
         self._batch = len(batch)
         self._trainee.judge(batch)
         vectors, x = self._trainee.read(batch)
-        if not self._step(batch, vectors, (batch.rows, batch.touched), x):
+        target = batch.label if target is None else target
+        if not self._step(batch, vectors, target, (batch.rows, batch.touched), x):
             return False
         if self._again.every:
             self._replay.add(batch, vectors, self._said)
@@ -106,7 +112,7 @@ class Single:
             if self._since >= self._again.every:
                 self._since = 0
                 past = self._replay.draw(len(batch))
-                self._step(past, past.vectors)
+                self._step(past, past.vectors, past.label)
         return True
 
     @torch.no_grad()
@@ -114,14 +120,15 @@ class Single:
         self,
         events: Prepared | Past,
         vectors: Tensor,
+        target: Tensor,
         rows: tuple[Tensor, Touched] | None = None,
         x: Tensor | None = None,
     ) -> bool:
-        """Take one step, and say whether it could be taken; embeddings learn where their ``rows`` are given."""
+        """Take one step towards a target, and say whether it could be taken; embeddings learn where their ``rows`` are given."""
         if self._steps % self._rule.every == 0:
             self.repattern()
         net = self._trainee.net
-        backward(net, events.z, vectors, events.label, events.offset, self._trainee.masked(self._flat), rows, x)
+        backward(net, events.z, vectors, target, events.offset, self._trainee.masked(self._flat), rows, x)
         gradients = [weight.grad for weight in net.hidden if weight.grad is not None]
         for weight, mask, gradient in zip(net.hidden, self._masks, gradients, strict=True):
             weight.grad = self._rule.gradient(weight, mask, gradient)
