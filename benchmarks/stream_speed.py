@@ -7,8 +7,9 @@
 The model is that of the streams' study: 44 dense features, two ids with embeddings 16 wide, their product, and a top MLP
 of 512-256-128. Weights are random: times do not depend on them, but for the masks' density.
 
-`score` times, in turn in one process on one thread, the dense master and sparse models in our engine, from raw features
-and 64-bit ids, against the dense master in ONNX Runtime in three forms:
+`score` times, in turn in one process on one thread, models in our engine, from raw features and 64-bit ids: the dense master, the two forms
+of the default (`narrow`, a small dense net; `masked`, one of 1.25 times the weights, a fifth of which is zero) and a master with nine of ten
+weights zero (`sparse`), against the dense master in ONNX Runtime in three forms:
 
     onnx dense        raw features; ids already looked up, as rows of the tables
     onnx dense, z     features already normalised as well: only embeddings, product and MLP are left
@@ -42,14 +43,20 @@ from prunus.engine import reference
 from prunus.engine.click import ClickModel, IdEmbeddings
 from prunus.engine.disk import write_atomically
 from prunus.engine.event_scorer import EventScorer
+from prunus.online.dense_to_sparse.default import ONCE, TWICE
+from prunus.online.dense_to_sparse.patterns import narrow
+from prunus.student.ctr import ClickShape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
+    from prunus.online.dense_to_sparse.default import Half
+
 N_DENSE, N_IDS, KNOWN, DIM, TOP = 44, 2, 50_000, 16, (512, 256, 128)
 DENSITIES = (0.2, 0.1, 0.05)
+OURS = "prunus 90% masked"
 BATCHES = (1, 20, 128, 512)
 SLICE_SECONDS = 0.03
 REQUESTS = 64
@@ -62,7 +69,7 @@ SCHEMA = EventSchema(
 )
 
 
-def make_model(density: float, *, seed: int = 0, shift: float = 0.0) -> ClickModel:
+def make_model(density: float, *, top: tuple[int, ...] = TOP, seed: int = 0, shift: float = 0.0) -> ClickModel:
     """Make a click model whose hidden matrices keep a share of their weights; ``shift`` is added to each score."""
     from prunus.compiler_click import compile_click
     from prunus.engine.network import Activation
@@ -75,7 +82,7 @@ def make_model(density: float, *, seed: int = 0, shift: float = 0.0) -> ClickMod
     keys = np.sort(np.random.default_rng(1).integers(1, 2**64, (N_IDS, KNOWN), dtype=np.uint64), axis=1)
     tables = [IdEmbeddings(key, 0.3 * rng.normal(size=(KNOWN + 1, DIM))) for key in keys]
     layers = []
-    sizes = (N_DENSE + N_IDS * DIM + N_IDS * (N_IDS - 1) // 2, *TOP, 1)
+    sizes = (N_DENSE + N_IDS * DIM + N_IDS * (N_IDS - 1) // 2, *top, 1)
     for before, after in itertools.pairwise(sizes):
         kept = rng.random((after, before)) < (density if after > 1 else 1.0)
         weight = rng.normal(size=(after, before)) * kept * np.sqrt(2 / before / (density if after > 1 else 1.0))
@@ -83,6 +90,12 @@ def make_model(density: float, *, seed: int = 0, shift: float = 0.0) -> ClickMod
         last = Activation.IDENTITY if after == 1 else Activation.RELU
         layers.append(LayerArrays(weight.astype(np.float32), bias.astype(np.float32), last))
     return compile_click(normaliser.input_stage(), tables, [], layers, interactions=True)
+
+
+def form(density: float, half: Half) -> ClickModel:
+    """Make what a learner of the default serves: as many weights as this share of the master's, in a net so many times as large."""
+    inside = narrow(ClickShape(N_DENSE, (KNOWN,) * N_IDS, DIM, top=TOP), half.wider * density)
+    return make_model(1 / half.wider, top=inside.top)
 
 
 def raw_features(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
@@ -168,16 +181,16 @@ def onnx_dense(model: ClickModel, *, raw: bool, int8: bool = False) -> Callable[
 def score(seconds: float) -> dict[str, Any]:
     """Time scoring; see the module."""
     master = make_model(1.0)
-    scorers = {"prunus dense": EventScorer(master, SCHEMA)}
-    scorers |= {f"prunus {1 - d:.0%} sparse": EventScorer(make_model(d), SCHEMA) for d in DENSITIES}
-    ours, rivals = (
-        "prunus 90% sparse",
-        {
-            "onnx dense": onnx_dense(master, raw=True),
-            "onnx dense, z": onnx_dense(master, raw=False),
-            "onnx dense, int8": onnx_dense(master, raw=False, int8=True),
-        },
-    )
+    models = {"prunus dense": master, "prunus 90% sparse": make_model(0.1)}
+    for density in DENSITIES:
+        models[f"prunus {1 - density:.0%} narrow"] = form(density, ONCE)
+        models[f"prunus {1 - density:.0%} masked"] = form(density, TWICE)
+    scorers = {name: EventScorer(model, SCHEMA) for name, model in models.items()}
+    rivals = {
+        "onnx dense": onnx_dense(master, raw=True),
+        "onnx dense, z": onnx_dense(master, raw=False),
+        "onnx dense, int8": onnx_dense(master, raw=False, int8=True),
+    }
     rows = []
     for batch in BATCHES:
         calls = calls_of(master, scorers, rivals, batch)
@@ -187,7 +200,7 @@ def score(seconds: float) -> dict[str, Any]:
                 "engine": name,
                 "batch": batch,
                 **summary(slices[name], batch),
-                **paired_ratio(slices[name], slices[ours]),
+                **paired_ratio(slices[name], slices[OURS]),
             }
             rows.append({key.replace("_doc", "_event"): value for key, value in row.items()})
     for row in rows:
@@ -202,7 +215,7 @@ def score(seconds: float) -> dict[str, Any]:
     print(json.dumps(goal, indent=1))
     return {
         "rows": rows,
-        "ratio_to": ours,
+        "ratio_to": OURS,
         "goals": goal,
         "model": {"dense": N_DENSE, "ids": N_IDS, "known": KNOWN, "dim": DIM, "top": TOP},
     }
@@ -260,7 +273,7 @@ def learn(seconds: float) -> dict[str, Any]:
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
 
-    from prunus.student.ctr import ClickNet, ClickShape
+    from prunus.student.ctr import ClickNet
     from prunus.student.ctr_optimiser import ClickOptimiser
 
     batch, found = 512, {}

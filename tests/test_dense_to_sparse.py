@@ -71,6 +71,7 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
             )
             for again in (Again(0), Again(1, 64))
         ],
+        trusts=(0.5, 0.0),
     ),
     "beside": lambda: Beside(
         Single("RigL", SHAPE, RATES, Regrowth(every=3, n_kept=N_KEPT), seed=3),
@@ -419,10 +420,34 @@ def test_the_contest_serves_the_better_learner() -> None:
     assert contest.flops_per_event.serve == alone.flops_per_event.serve
 
 
-def test_a_learner_that_ran_away_is_left_behind() -> None:
+def test_a_learner_that_trusts_the_others_learns_what_all_said() -> None:
+    """It is the learner of (1 - t) y + t p, with p the mean of the probabilities, offsets among them; the other goes by labels."""
+
+    def make() -> list[Single]:
+        return [Single("narrow", NARROW, RATES, Whole(), seed=seed) for seed in (3, 4)]
+
+    trust, (one, other), labels = 0.25, make(), make()[0]
+    contest = Contest("both", make(), (trust, 0.0))
+    for batch in (dataclasses.replace(batch, offset=torch.full((32,), 0.7)) for batch in batches(20)):
+        said = [learner.predict(batch).sparse for learner in (one, other, labels)]
+        p = (torch.sigmoid(said[0] + 0.7) + torch.sigmoid(said[1] + 0.7)) / 2
+        one.learn(batch, (1 - trust) * batch.label + trust * p)
+        other.learn(batch)
+        labels.learn(batch)
+        contest.predict(batch)
+        contest.learn(batch)
+    states = [state["trainee"]["averages"][0] for state in contest.state()["learners"]]
+    expected = [learner.state()["trainee"]["averages"][0] for learner in (one, other, labels)]
+    assert torch.allclose(states[0], expected[0], rtol=1e-4, atol=1e-6)
+    assert torch.equal(states[1], expected[1])
+    assert not torch.allclose(states[0], expected[2], rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("trust", [0.0, 0.5])
+def test_a_learner_that_ran_away_is_left_behind(trust: float) -> None:
     """The other one is heard and learns on, and its batches count as learned."""
     one, other = (Single("narrow", NARROW, RATES, Whole(), seed=seed) for seed in (3, 4))
-    contest, stream = Contest("both", [one, other]), batches(40)
+    contest, stream = Contest("both", [one, other], (trust, trust)), batches(40)
     follow(contest, stream[:10])
     blown = contest.state()
     leads = blown["leader"]["best"]
