@@ -124,9 +124,17 @@ def _ours(rate: float) -> Rates:
     return dataclasses.replace(SPARSE, dense=rate)
 
 
-def _unmasked(shape: ClickShape, rate: float, density: float, seed: int) -> Learner:
-    """The default but for its mask: two small dense nets."""
-    return pair(shape, density, (ONCE, TWICE._replace(wider=1.0)), seed=seed, rates=_ours(rate))
+UNMASKED = TWICE._replace(wider=1.0)
+"""The default's masked learner as a small dense net."""
+
+
+def _pair(*halves: Half) -> Callable[[ClickShape, float, float, int], Learner]:
+    """The default with other learners."""
+
+    def make(shape: ClickShape, rate: float, density: float, seed: int) -> Learner:
+        return pair(shape, density, halves, seed=seed, rates=_ours(rate))
+
+    return make
 
 
 def _half(half: Half) -> Callable[[ClickShape, float, float, int], Learner]:
@@ -144,11 +152,13 @@ METHODS = {
     "dense": Method(WIDE, _dense),
     "small dense": Method(SMALL, _small),
     "sparse": Method(TURNED, _sparse),
+    "sparse, labels alone": Method(TURNED, _pair(ONCE._replace(trust=0.0), TWICE)),
     "sparse, once": Method(TURNED, _half(ONCE)),
     "sparse, twice": Method(TURNED, _half(TWICE)),
     "co-trained": Method(SMALL, _cotrained),
     "RigL": Method(SMALL, _rigl),
-    "small dense, our recipe": Method(TURNED, _unmasked),
+    "small dense, our recipe": Method(TURNED, _pair(ONCE, UNMASKED)),
+    "small dense, labels alone": Method(TURNED, _pair(ONCE._replace(trust=0.0), UNMASKED)),
     "small dense, again": Method(SMALL, _again),
     "fixed mask": Method(SMALL, _fixed),
     "SET": Method(SMALL, _set),
@@ -165,5 +175,5 @@ REFERENCE = "dense"
 OURS = "sparse"
 BASELINES = ("small dense", "fixed mask", "RigL", "SET", "co-trained", "emitted, magnitude")
 """What ours is held against: learned as others do it (Adam, one pass, one average), and the sketch that the reference notes began with."""
-RECIPE = ("small dense, again", "small dense, our recipe")
+RECIPE = ("small dense, again", "small dense, labels alone", "small dense, our recipe")
 """Small dense nets that learn by a part of our recipe, or by all of it: what is left of a gap against these is what the mask is worth."""

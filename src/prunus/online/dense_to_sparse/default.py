@@ -20,6 +20,8 @@ from prunus.online.dense_to_sparse.single import Again, Beside, Single
 from prunus.online.dense_to_sparse.trainee import Rates
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from prunus.online.learner import Learner
     from prunus.student.ctr import ClickShape
 
@@ -66,8 +68,8 @@ def sparse(shape: ClickShape, density: float = 0.1, *, seed: int, rates: Rates =
     return pair(shape, density, (ONCE, TWICE), seed=seed, rates=rates)
 
 
-def pair(shape: ClickShape, density: float, halves: tuple[Half, Half], *, seed: int, rates: Rates = SPARSE) -> Contest:
-    """Make a contest of two learners; arguments as in :func:`sparse`."""
+def pair(shape: ClickShape, density: float, halves: Sequence[Half], *, seed: int, rates: Rates = SPARSE) -> Contest:
+    """Make a contest of two learners, that which looks once first; arguments as in :func:`sparse`."""
     learners = [one_half(shape, density, half, seed=seed, rates=rates) for half in halves]
     name = f"{learners[0].name} once, {learners[1].name} twice"
     return Contest(name, learners, [half.trust for half in halves])
