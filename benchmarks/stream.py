@@ -5,7 +5,7 @@
 
 *Tuning*: every method tries five learning rates on the first 30 % of a stream (seed 0, 90 % fewer operations), and further ones by a
 factor of two while the best stands at an end; the one with the smallest loss over the last two thirds of that is taken for
-all seeds and densities. *Report*: the other 70 %, of generated streams on seeds that no design has seen. Gap: by how much
+all seeds and densities. *Report*: the other 70 %, of generated streams on seeds that settled no design. Gap: by how much
 the loss of a method is above that of the dense net trained alone, in per cent. The interval is of a paired bootstrap, over
 windows of 20,480 events and over seeds. Each cell is a file of the work folder: a run that is stopped goes on there.
 """
@@ -35,7 +35,7 @@ WINDOW = 40
 """Batches of a window of the bootstrap."""
 RESAMPLES = 4000
 SEEDS, FRESH = range(5), range(9, 15)
-"""Of real and of generated streams: seeds 0 to 8 of these settled the default; of an earlier one 9 to 11 had been seen by then, 12 to 14 of none."""
+"""Of real and of generated streams. Seeds 0 to 8 settled the default. Results of 9 to 11 had been seen for an earlier default, of 12 to 14 for none."""
 FURTHER = 3
 """Rates that are tried beyond an end of a grid."""
 MAIN = 0.1

@@ -143,16 +143,15 @@ class TestNet:
         optimiser.step()
         before = [table.clone() for table in net.tables]
         none = torch.empty(0, dtype=torch.int64)
-        given = net.reset_rows([none, none, torch.tensor([3, 8]), *[none] * (net.shape.n_ids - 3)])
-        assert given.tolist() == [7 + 4 + 3, 7 + 4 + 8]
+        given = net.reset_rows([torch.tensor([5]), none, torch.tensor([3, 8]), *[none] * (net.shape.n_ids - 3)])
+        assert given.tolist() == [5, 7 + 4 + 3, 7 + 4 + 8]
         optimiser.reset_rows(given)
         for field, (table, old) in enumerate(zip(net.tables, before, strict=True)):
             expected = old.clone()
-            if field == 2:
-                expected[[3, 8]] = old[0]
+            expected[{0: [5], 2: [3, 8]}.get(field, [])] = old[0]
             torch.testing.assert_close(table, expected, rtol=0, atol=0)
         forgotten = set(range(len(net.table))) - set(optimiser.state_dict()["rows"]["rows"].tolist())
-        assert forgotten == {7 + 4 + 3, 7 + 4 + 8}
+        assert forgotten == {5, 7 + 4 + 3, 7 + 4 + 8}
 
 
 class TestOptimiser:

@@ -313,15 +313,15 @@ class TestReplay:
 
     def test_draws_what_was_added_lately(self) -> None:
         """Every event of the last ``capacity`` ones is drawn, none of the others, each with its own embeddings."""
-        replay, stream = Replay(96, seed=0), batches(5)
+        replay, stream = Replay(80, seed=0), batches(5)  # the third batch begins the ring anew in its middle
         net = ClickNet(SHAPE, seed=0)
         for batch in stream:
             replay.add(batch, net.embed(batch.rows).detach(), torch.zeros(len(batch)))
         drawn = replay.draw(2000)
         events = {
             tuple(z.tolist()): (vectors, float(y))
-            for b in stream[2:]
-            for z, vectors, y in zip(b.z, net.embed(b.rows).detach(), b.label, strict=True)
+            for first, b in zip((16, 0, 0), stream[2:], strict=True)
+            for z, vectors, y in zip(b.z[first:], net.embed(b.rows[first:]).detach(), b.label[first:], strict=True)
         }
         assert {tuple(z.tolist()) for z in drawn.z} == set(events)
         for z, vectors, label in zip(drawn.z, drawn.vectors, drawn.label, strict=True):
@@ -443,21 +443,30 @@ def test_a_learner_that_trusts_the_others_learns_what_all_said() -> None:
     assert not torch.allclose(states[0], expected[2], rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.parametrize("weight", [float("nan"), 1e3])
 @pytest.mark.parametrize("trust", [0.0, 0.5])
-def test_a_learner_that_ran_away_is_left_behind(trust: float) -> None:
-    """The other one is heard and learns on, and its batches count as learned."""
+def test_a_learner_that_ran_away_is_left_behind(trust: float, weight: float) -> None:
+    """The other one is heard and learns on, from its own word alone, and its batches count as learned."""
     one, other = (Single("narrow", NARROW, RATES, Whole(), seed=seed) for seed in (3, 4))
     contest, stream = Contest("both", [one, other], (trust, trust)), batches(40)
     follow(contest, stream[:10])
     blown = contest.state()
     leads = blown["leader"]["best"]
+    alone = Contest("alone", [Single("narrow", NARROW, RATES, Whole(), seed=9)], (trust,))
+    alone.load(
+        {"name": "alone", "leader": Leader(1, 0.9).state(), "learners": [copy.deepcopy(blown["learners"][1 - leads])]}
+    )
     state = blown["learners"][leads]["trainee"]
     for weights in (*state["averages"], *state["net"].values()):
-        weights.fill_(float("nan"))
+        weights.fill_(weight)
     contest.load(blown)
-    contest.predict(stream[10])
-    assert contest.learn(stream[10])
-    assert all(torch.isfinite(logits).all() for logits in follow(contest, stream[11:]))
+    for batch in stream[10:]:
+        for learner in (contest, alone):
+            learner.predict(batch)
+            assert learner.learn(batch)
+    left, expected = contest.state()["learners"][1 - leads], alone.state()["learners"][0]
+    assert torch.equal(left["trainee"]["averages"][0], expected["trainee"]["averages"][0])
+    assert contest.net().hidden[0].isfinite().all()
 
 
 @pytest.mark.parametrize("top", [(16,), (8, 4), (1,)])
@@ -468,13 +477,40 @@ def test_the_default_learner_fits_small_nets(top: tuple[int, ...], density: floa
     assert torch.isfinite(torch.stack(follow(learner, batches(3)))).all()
 
 
-def test_average_is_that_of_the_weights() -> None:
-    """The averaged net is the running mean of the nets so far, by the formula of the docstring."""
-    trainee = Trainee(SHAPE, RATES, seed=0)
-    mean = trainee.net.hidden[0].detach().clone()
+def test_the_default_is_a_small_dense_net_and_a_masked_one() -> None:
+    """Both do a tenth of the operations; the first, which looks once, hears both, the second goes by labels and by its mask."""
+    wide = dataclasses.replace(SHAPE, top=(512, 256, 128))
+    kept = []
+    for half in (default.ONCE, default.TWICE):
+        learner = default.one_half(wide, 0.1, half, seed=0)
+        follow(learner, batches(45))
+        masks = learner.masks()
+        kept.append(sum(int(mask.kept.sum()) for mask in masks) / sum(mask.kept.size for mask in masks))
+        assert 0.09 < learner.flops_per_event.serve / wide.flops() < 0.1005
+    assert kept[0] == 1.0
+    assert kept[1] == pytest.approx(0.8, abs=0.02)
+
+    def first(trusts: tuple[float, float] | None) -> torch.Tensor:
+        halves = [default.one_half(SHAPE, 0.5, half, seed=0) for half in (default.ONCE, default.TWICE)]
+        contest = default.sparse(SHAPE, 0.5, seed=0) if trusts is None else Contest("by hand", halves, trusts)
+        follow(contest, batches(12))
+        return torch.stack([one["trainee"]["averages"][0].sum() for one in contest.state()["learners"]])
+
+    assert torch.equal(first(None), first((0.5, 0.0)))
+    assert (first(None) != first((0.0, 0.5))).all()
+
+
+@pytest.mark.parametrize("memories", [(0.9,), (0.5, 0.9)])
+def test_average_is_that_of_the_weights(memories: tuple[float, ...]) -> None:
+    """The averaged nets are the running means of the nets so far, by the formula of the docstring."""
+    trainee = Trainee(SHAPE, dataclasses.replace(RATES, averages=memories), seed=0)
+    means = [trainee.net.hidden[0].detach().clone() for _ in memories]
     for step, batch in enumerate(batches(40)):
         log_loss(trainee.net(batch.z, batch.rows), batch).backward()
         trainee.step()
-        keep = min(RATES.averages[0], step / (step + 10))
-        mean = keep * mean + (1 - keep) * trainee.net.hidden[0].detach()
-    torch.testing.assert_close(trainee.averaged.hidden[0].detach(), mean, rtol=1e-5, atol=1e-6)
+        for number, memory in enumerate(memories):
+            keep = min(memory, step / (step + 10))
+            means[number] = keep * means[number] + (1 - keep) * trainee.net.hidden[0].detach()
+    for average, mean in zip(trainee.state()["averages"], means, strict=True):
+        first = average[: mean.numel()].view_as(mean)  # hidden weights come first
+        torch.testing.assert_close(first, mean, rtol=1e-5, atol=1e-6)

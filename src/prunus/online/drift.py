@@ -102,8 +102,8 @@ class Drift:
     def __init__(
         self,
         *,
-        loss_allowance: float = 0.5,
-        loss_threshold: float = 12.0,
+        loss_allowance: float = 0.4,
+        loss_threshold: float = 8.0,
         gap_allowance: float = 0.15,
         gap_threshold: float = 25.0,
         learn: int = 50,

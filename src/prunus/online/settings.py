@@ -57,8 +57,8 @@ class StreamSettings(BaseModel):
     expire_after: int | None = Field(default=None, ge=1)
     keep_models: int = Field(default=10, ge=1)
     # Chosen on the generator's drifts, seeds 100 and up: see docs/streams.md.
-    loss_allowance: float = Field(default=0.5, ge=0)
-    loss_threshold: float = Field(default=12.0, gt=0)
+    loss_allowance: float = Field(default=0.4, ge=0)
+    loss_threshold: float = Field(default=8.0, gt=0)
     gap_allowance: float = Field(default=0.15, ge=0)
     gap_threshold: float = Field(default=25.0, gt=0)
     seed: int = 0

@@ -104,7 +104,7 @@ def pattern(log: Log) -> Markup:
     ]
     note = element(
         "p",
-        "Weights kept: of the net in which the mask moves, which may be narrower than the dense model; 100 % where a small dense net leads. Mask churn: of the weights kept in one of two neighbouring windows' masks or in both, the share not kept in both."
+        "Weights kept: of the net that leads, which may be narrower than the dense model; a small dense net keeps 100 %. Mask churn: of the weights kept in one of two neighbouring windows' masks or in both, the share not kept in both."
         " A method whose mask moves all the time has churn without a new pattern; where another of its nets has come to lead, densities jump"
         " and no churn is shown.",
         class_="fine",

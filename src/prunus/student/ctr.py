@@ -261,7 +261,7 @@ class ClickNet(nn.Module):
             fresh: for each id field int64 [m], rows of its table.
 
         Returns:
-            int64, the same rows in :attr:`table`.
+            int64 [m of all fields together], the same rows in :attr:`table`.
         """
         unknown = self.first_row.repeat_interleave(torch.tensor([len(rows) for rows in fresh]))
         rows = torch.cat(list(fresh)) + unknown

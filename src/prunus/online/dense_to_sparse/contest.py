@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 MEMORY = 0.95
 """Of the contest: twenty batches. Which learner suits a stream changes more slowly than how far back its average may reach."""
 
+HEARD = 4.0
+"""A learner whose loss on a batch is more than so many times the least one's has run away: nobody learns that batch from it."""
+
 
 class Contest:
     """Learners side by side, of which the best speaks; see :class:`prunus.online.learner.Learner`.
@@ -32,13 +35,13 @@ class Contest:
     What helps on one stream harms on another, and no first part of a stream tells how the rest will be: so it is tried all the time.
 
     Nor need a learner go by labels alone. With y the label of a new event and p the mean of the probabilities that the learners gave
-    it before it was learned, a learner that trusts p by t learns (1 - t) y + t p. The mean of several is nearer the truth than each,
-    and p has none of the label's noise.
+    it before it was learned, a learner that trusts p by t learns (1 - t) y + t p. The log-loss of p is never above the learners' mean
+    log-loss, and p knows nothing of y.
 
     Args:
         name: of the method.
         learners: those that compete.
-        trusts: t of each, in [0, 1]; default 0, labels alone.
+        trusts: t in [0, 1], one for each learner; default 0, labels alone.
 
     References:
         Zhang et al. 2018, arXiv 1706.00384, and Anil et al. 2018, arXiv 1804.03235 (models that learn side by side, each from what the
@@ -48,7 +51,8 @@ class Contest:
     def __init__(self, name: str, learners: Sequence[Single], trusts: Sequence[float] | None = None) -> None:
         self.name = name
         self._learners = tuple(learners)
-        self._trusts = tuple(trusts or [0.0] * len(self._learners))
+        self._trusts = (0.0,) * len(self._learners) if trusts is None else tuple(trusts)
+        assert len(self._trusts) == len(self._learners), "one for each"
         self._leader = Leader(len(self._learners), MEMORY)
         self._said: list[Tensor] = []
 
@@ -69,15 +73,20 @@ class Contest:
 
     def learn(self, batch: Prepared) -> bool:
         """Judge what was said of the batch, and let all learn; say whether one has: of the others it changed nothing."""
-        self._leader.judge([log_loss(said, batch) for said in self._said])
+        losses = [log_loss(said, batch) for said in self._said]
+        self._leader.judge(losses)
+        together = self._together(batch, losses)
         both = zip(self._learners, self._trusts, strict=True)
-        together = self._together(batch)
         return any([one.learn(batch, batch.label.lerp(together, trust) if trust else None) for one, trust in both])  # noqa: C419 - all learn
 
-    def _together(self, batch: Prepared) -> Tensor:
-        """The mean of the probabilities that learners gave the batch; those whose are no numbers are left out."""
-        sound = [said for said in self._said if said.isfinite().all()]
-        return torch.sigmoid(torch.stack(sound) + batch.offset).mean(0) if sound else batch.label
+    def _together(self, batch: Prepared, losses: Sequence[Tensor]) -> Tensor:
+        """The mean of the probabilities that the learners gave the batch, float32 [n], offsets included.
+
+        Those that ran away are left out; where all did, the labels.
+        """
+        least = min((float(loss) for loss in losses if loss.isfinite()), default=0.0)
+        heard = [said for said, loss in zip(self._said, losses, strict=True) if float(loss) <= HEARD * least]
+        return torch.sigmoid(torch.stack(heard) + batch.offset).mean(0) if heard else batch.label
 
     def repattern(self) -> None:
         """Choose all masks anew."""
@@ -101,5 +110,6 @@ class Contest:
         """Go on from all states."""
         same_method(self, state)
         self._leader.load(state["leader"])
+        self._said = []
         for learner, one in zip(self._learners, state["learners"], strict=True):
             learner.load(one)

@@ -1,7 +1,7 @@
 """The learner that a stream gets unless another is asked for, with the settings that were chosen by benchmarks/stream.py.
 
-Two narrow nets that do as many operations as each other when they serve. One is dense, and learns from every event once, in steps twice as
-large, half from the label and half from what the two together said of the event before. The other has a quarter more weights than are served, and a mask that follows the stream
+Two narrow nets that do about as many operations as each other when they serve. One is dense, and learns from every event once, in steps twice
+as large; what it learns is half the label, half the mean of the probabilities that both gave the event before they learned it. The other has a quarter more weights than are served, and a mask that follows the stream
 (:class:`~prunus.online.dense_to_sparse.rules.StraightThrough`); its layers learn, every second batch, once more from the replay
 (:mod:`prunus.online.replay`). Which of them, and which of their running averages, did best of late is what scores. Steps are those of
 :class:`prunus.student.soap.Soap`, which nets as narrow as this can afford. None of it needs a dense master. One that learns
@@ -38,7 +38,7 @@ class Half(NamedTuple):
         wider: weights of its net over those that it keeps; 1 for a net without a mask.
         faster: its learning rate over that of the default.
         again: learning from the past once more.
-        trust: share of what it learns of a new event that both together said of it, see :class:`Contest`.
+        trust: weight of what both learners said of a new event, against its label; t of :class:`Contest`.
     """
 
     wider: float

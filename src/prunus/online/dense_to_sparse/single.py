@@ -98,7 +98,7 @@ class Single:
 
         Args:
             batch: the one that was scored last.
-            target: float32 [n], probabilities to learn in place of the labels; the past is learned by labels all the same.
+            target: float32 [n], probabilities to learn in place of the labels; what the replay keeps is not changed by it.
         """
         self._batch = len(batch)
         self._trainee.judge(batch)

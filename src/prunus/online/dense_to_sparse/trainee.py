@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from prunus.online.learner import Prepared
-    from prunus.online.replay import Past
     from prunus.student.ctr import ClickShape
     from prunus.student.ctr_optimiser import Rule
 
@@ -115,7 +114,7 @@ class Trainee:
 
     @torch.no_grad()
     def masked(self, mask: Tensor | None) -> list[Tensor]:
-        """Give the hidden weights of the net that learns, zero where a mask is.
+        """Give the hidden weights of the net that learns, zero where a mask is; good until the next call of this or of :meth:`score`.
 
         Args:
             mask: float32 [n], 0 or 1, of all hidden layers one after the other; None: nothing is masked.
@@ -257,13 +256,11 @@ def masked(net: ClickNet, masks: Sequence[Tensor]) -> list[Tensor]:
     return [weight * mask for weight, mask in zip(net.hidden, masks, strict=True)]
 
 
-def log_loss(logits: Tensor, batch: Prepared | Past, target: Tensor | None = None) -> Tensor:
+def log_loss(logits: Tensor, batch: Prepared) -> Tensor:
     """Mean log-loss of a batch.
 
     Args:
         logits: float32 [n], offsets left out.
         batch: the events.
-        target: float32 [n], probabilities to learn in place of the labels.
     """
-    target = batch.label if target is None else target
-    return functional.binary_cross_entropy_with_logits(logits + batch.offset, target)
+    return functional.binary_cross_entropy_with_logits(logits + batch.offset, batch.label)
