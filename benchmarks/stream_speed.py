@@ -1,7 +1,6 @@
-"""Speed of click models: scoring against ONNX Runtime, learning, and scoring while models are swapped.
+"""Speed of click models: scoring against ONNX Runtime, and scoring while models are swapped.
 
     taskset -c 1 python benchmarks/stream_speed.py score
-    taskset -c 1 python benchmarks/stream_speed.py learn
     python benchmarks/stream_speed.py swap
 
 The model is that of the streams' study: 44 dense features, two ids with embeddings 16 wide, their product, and a top MLP
@@ -15,7 +14,7 @@ weights zero (`sparse`), against the dense master in ONNX Runtime in three forms
     onnx dense, z     features already normalised as well: only embeddings, product and MLP are left
     onnx dense, int8  the same, its matrices quantised by onnxruntime.quantization (dynamic, per channel)
 
-`learn` steps a dense master, and a master with a masked copy of its weights, in torch. `swap` scores batches of 128 in a
+What learning costs is measured by benchmarks/stream_loop.py. `swap` scores batches of 128 in a
 thread while another one swaps a thousand times between two models no score of which is the same, and compares the time of
 a call with that of the same thread alone. Each writes its part of benchmarks/results/stream-speed.json.
 """
@@ -60,7 +59,7 @@ OURS = "prunus 90% masked"
 BATCHES = (1, 20, 128, 512)
 SLICE_SECONDS = 0.03
 REQUESTS = 64
-GOAL_RATIO, GOAL_EVENTS, GOAL_P99 = 4.0, 20_000, 1.5
+GOAL_RATIO, GOAL_P99 = 4.0, 1.5
 SWAPS = 1000
 
 FILE = Path(__file__).parent / "results" / "stream-speed.json"
@@ -268,51 +267,6 @@ def in_turn(calls: dict[str, Callable[[int], Any]], n: int, seconds: float) -> d
     return slices
 
 
-def learn(seconds: float) -> dict[str, Any]:
-    """Time learning: a dense master alone, and with its masked self; events a second, median of the steps."""
-    import torch
-    from torch.nn.functional import binary_cross_entropy_with_logits
-
-    from prunus.student.ctr import ClickNet
-    from prunus.student.ctr_optimiser import ClickOptimiser
-
-    batch, found = 512, {}
-    net = ClickNet(ClickShape(N_DENSE, (KNOWN,) * N_IDS, DIM, top=TOP), seed=0)
-    optimiser = ClickOptimiser(net)
-    masks = [(torch.rand(weight.shape) < 0.1).float() for weight in net.hidden]
-    batches = [
-        (torch.randn(batch, N_DENSE), torch.randint(0, KNOWN, (batch, N_IDS)), (torch.rand(batch) < 0.1).float())
-        for _ in range(16)
-    ]
-
-    def step(i: int, *, masked: bool) -> None:
-        z, rows, y = batches[i]
-        optimiser.zero_grad()
-        embeddings = net.embed(rows)
-        loss = binary_cross_entropy_with_logits(net.predict(z, embeddings), y)
-        if masked:
-            weights = [weight * mask for weight, mask in zip(net.hidden, masks, strict=True)]
-            loss = loss + binary_cross_entropy_with_logits(net.predict(z, embeddings, weights), y)
-        loss.backward()
-        optimiser.step()
-
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        calls = {"dense": lambda i: step(i, masked=False), "dense and sparse": lambda i: step(i, masked=True)}
-        slices = in_turn(calls, len(batches), seconds / 2)
-        for name, times in slices.items():
-            us = summary(times, batch)["us_per_doc"]
-            found[f"{name}, {threads} thread{'s' * (threads > 1)}"] = 1e6 / us
-    for name, rate in found.items():
-        print(f"{name:28}{rate:10,.0f} events/s")
-    best = max(rate for name, rate in found.items() if name.startswith("dense and sparse"))
-    return {
-        "events_per_s": found,
-        "batch": batch,
-        "goal": {"events_per_s": best, "goal": GOAL_EVENTS, "met": best >= GOAL_EVENTS},
-    }
-
-
 def swap(_seconds: float) -> dict[str, Any]:
     """Score in one thread while another swaps; see the module. Needs two cores."""
     models = [make_model(0.1), make_model(0.1, seed=5, shift=100.0)]
@@ -375,10 +329,10 @@ def swap(_seconds: float) -> dict[str, Any]:
 def main() -> None:
     """Measure one part, and put it beside the others."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["score", "learn", "swap"])
+    parser.add_argument("part", choices=["score", "swap"])
     parser.add_argument("--seconds", type=float, default=24)
     arguments = parser.parse_args()
-    found = {"score": score, "learn": learn, "swap": swap}[arguments.part](arguments.seconds)
+    found = {"score": score, "swap": swap}[arguments.part](arguments.seconds)
     results = json.loads(FILE.read_text()) if FILE.exists() else {}
     results |= {arguments.part: {**found, "machine": describe()}}
     write_atomically(FILE, (json.dumps(results, indent=1) + "\n").encode())

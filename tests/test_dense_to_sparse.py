@@ -380,6 +380,17 @@ class TestLeader:
         leader.judge([torch.tensor(1.0), torch.tensor(1.0)])
         assert leader.best == 0
 
+    def test_one_batch_does_not_make_a_model_unsound(self) -> None:
+        """In a batch without clicks a loss can be many times another by chance; for long it cannot."""
+        leader = Leader(2, 0.95)
+        few_clicks = torch.tensor([0.1, 0.12]), torch.tensor([0.001, 0.01])
+        for number in range(60):
+            leader.judge(few_clicks[number % 20 == 10])
+            assert leader.sound(4.0) == [True, True]
+        for _ in range(60):
+            leader.judge(torch.tensor([0.1, 5.0]))
+        assert leader.sound(4.0) == [True, False]
+
     def test_a_loss_that_is_no_number_is_the_worst(self) -> None:
         """Where no model has one nothing is learned; where one has none it does not lead, and one that is huge is forgotten."""
         leader = Leader(2, 0.5)

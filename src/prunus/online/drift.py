@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 
+LOSS, GAP = (0.4, 8.0), (0.15, 25.0)
+"""Allowance and threshold of each watch, in spreads; chosen on the generator's drifts, see docs/streams.md."""
+
+
 class Detector(Protocol):
     """What River's change detectors are to us."""
 
@@ -102,10 +106,10 @@ class Drift:
     def __init__(
         self,
         *,
-        loss_allowance: float = 0.4,
-        loss_threshold: float = 8.0,
-        gap_allowance: float = 0.15,
-        gap_threshold: float = 25.0,
+        loss_allowance: float = LOSS[0],
+        loss_threshold: float = LOSS[1],
+        gap_allowance: float = GAP[0],
+        gap_threshold: float = GAP[1],
         learn: int = 50,
     ) -> None:
         detector = _page_hinkley()

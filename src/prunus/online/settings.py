@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from prunus.online.drift import GAP, LOSS
+
 LARGEST_BATCH = 204_800
 """As many events as the default learner keeps to learn from once more; a batch must fit."""
 
@@ -56,11 +58,10 @@ class StreamSettings(BaseModel):
     admit_after: int = Field(default=2, ge=1)
     expire_after: int | None = Field(default=None, ge=1)
     keep_models: int = Field(default=10, ge=1)
-    # Chosen on the generator's drifts, seeds 100 and up: see docs/streams.md.
-    loss_allowance: float = Field(default=0.4, ge=0)
-    loss_threshold: float = Field(default=8.0, gt=0)
-    gap_allowance: float = Field(default=0.15, ge=0)
-    gap_threshold: float = Field(default=25.0, gt=0)
+    loss_allowance: float = Field(default=LOSS[0], ge=0)
+    loss_threshold: float = Field(default=LOSS[1], gt=0)
+    gap_allowance: float = Field(default=GAP[0], ge=0)
+    gap_threshold: float = Field(default=GAP[1], gt=0)
     seed: int = 0
     threads: int = Field(default=1, ge=1)
 

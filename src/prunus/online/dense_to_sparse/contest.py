@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from prunus.online.dense_to_sparse.leader import Leader
+from prunus.online.dense_to_sparse.leader import WORST, Leader
 from prunus.online.dense_to_sparse.single import same_method
 from prunus.online.dense_to_sparse.trainee import log_loss
 from prunus.online.learner import Flops, Predictions
@@ -26,7 +26,7 @@ MEMORY = 0.95
 """Of the contest: twenty batches. Which learner suits a stream changes more slowly than how far back its average may reach."""
 
 HEARD = 4.0
-"""A learner whose loss on a batch is more than so many times the least one's has run away: nobody learns that batch from it."""
+"""A learner whose discounted loss is more than so many times the least one's has run away: nobody learns from it."""
 
 
 class Contest:
@@ -84,8 +84,8 @@ class Contest:
 
         Those that ran away are left out; where all did, the labels.
         """
-        least = min((float(loss) for loss in losses if loss.isfinite()), default=0.0)
-        heard = [said for said, loss in zip(self._said, losses, strict=True) if float(loss) <= HEARD * least]
+        each = zip(self._said, losses, self._leader.sound(HEARD), strict=True)
+        heard = [said for said, loss, sound in each if sound and float(loss) < WORST]  # no NaN is less
         return torch.sigmoid(torch.stack(heard) + batch.offset).mean(0) if heard else batch.label
 
     def repattern(self) -> None:

@@ -1,7 +1,8 @@
 """The learner that a stream gets unless another is asked for, with the settings that were chosen by benchmarks/stream.py.
 
 Two narrow nets that do about as many operations as each other when they serve. One is dense, and learns from every event once, in steps twice
-as large; what it learns is half the label, half the mean of the probabilities that both gave the event before they learned it. The other has a quarter more weights than are served, and a mask that follows the stream
+as large; what it learns is half the label, half the mean of the probabilities that both gave the event before they learned it
+(:class:`~prunus.online.dense_to_sparse.contest.Contest`). The other has a quarter more weights than are served, and a mask that follows the stream
 (:class:`~prunus.online.dense_to_sparse.rules.StraightThrough`); its layers learn, every second batch, once more from the replay
 (:mod:`prunus.online.replay`). Which of them, and which of their running averages, did best of late is what scores. Steps are those of
 :class:`prunus.student.soap.Soap`, which nets as narrow as this can afford. None of it needs a dense master. One that learns

@@ -52,6 +52,11 @@ class Leader:
             self._losses.lerp_(batch, 1 - self._memory)
             self.best = int(self._losses.argmin())
 
+    def sound(self, within: float) -> list[bool]:
+        """Say of each model whether its discounted loss is at most so many times the least one: not by one batch, which chance decides."""
+        found: list[bool] = (self._losses <= within * self._losses.min()).tolist()
+        return found
+
     def state(self) -> dict[str, Any]:
         """Give all that a later choice depends on, copied."""
         return {"losses": self._losses.clone(), "best": self.best}
