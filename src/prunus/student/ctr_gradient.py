@@ -50,7 +50,7 @@ class Touched:
         return cls(places, torch.diff(values, prepend=values.new_tensor([-1])).nonzero()[:, 0])
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def backward(
     net: ClickNet,
     z: Tensor,

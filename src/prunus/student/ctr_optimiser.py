@@ -25,6 +25,10 @@ EPSILON = {"adam": 1e-8, "adagrad": 1e-10}
 """Added to the root of the second moment; torch's defaults."""
 
 
+SETTLED_AFTER, SETTLED = 50.0, 0.25
+"""Of a row that settles: steps after which its rate has fallen to 1 / sqrt(2), and the share that stays at last."""
+
+
 class _RowUpdate:
     """Adam or Adagrad of the rows that have a gradient; all others, and their moments, stay as they are.
 
@@ -34,6 +38,7 @@ class _RowUpdate:
 
     def __init__(self, table: Tensor, rule: Rule, rate: float) -> None:
         self.table, self.rule, self.rate = table, rule, rate
+        self.settling = 0.0
         names = ("mean", "square") if rule == "adam" else ("square",)
         self.moments = {name: torch.zeros_like(table) for name in names}
         self.steps = torch.zeros(len(table), 1) if rule == "adam" else None
@@ -56,6 +61,9 @@ class _RowUpdate:
             square.lerp_(g * g, 1 - BETAS[1])
             unbiased = square / (1 - BETAS[1] ** steps)
             change = (mean / (1 - BETAS[0] ** steps)).div_(unbiased.sqrt_().add_(EPSILON["adam"]))
+            if self.settling:
+                settled = (1 + steps / SETTLED_AFTER).rsqrt_().clamp_(min=SETTLED)
+                change.mul_(1 + self.settling * (settled - 1))
         self.moments["square"].index_copy_(0, rows, square)
         # index_add_ takes three times as long: it adds row by row.
         self.table.index_copy_(0, rows, self.table.index_select(0, rows).add_(change, alpha=-self.rate))
@@ -80,6 +88,8 @@ class ClickOptimiser:
     Attributes:
         learning_rate: of the dense weights; may be set between steps.
         row_rate: of the embeddings; may be set between steps.
+        settling: c in [0, 1], may be set between steps: a row of the embeddings that has learned s times moves at
+            ``1 + c (max((1 + s / 50)^(-1/2), 1/4) - 1)`` of their rate; by Adam only.
     """
 
     def __init__(
@@ -130,6 +140,15 @@ class ClickOptimiser:
     @row_rate.setter
     def row_rate(self, rate: float) -> None:
         self._rows.rate = rate
+
+    @property
+    def settling(self) -> float:
+        """Of the embeddings."""
+        return self._rows.settling
+
+    @settling.setter
+    def settling(self, settling: float) -> None:
+        self._rows.settling = settling
 
     def zero_grad(self) -> None:
         """Forget all gradients."""

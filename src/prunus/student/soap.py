@@ -134,3 +134,7 @@ def _turned(weight: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Ten
         state["mean"] = state["u"].T @ mean @ state["v"]
     turned: Tensor = state["u"].T @ gradient @ state["v"]
     return turned
+
+
+# Torch would tell its profiler of each step, which costs as much as a product of two of these matrices.
+Soap.step.hooked = True  # type: ignore[attr-defined]

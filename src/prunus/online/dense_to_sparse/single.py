@@ -115,7 +115,7 @@ class Single:
                 self._step(past, past.vectors, past.label)
         return True
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _step(
         self,
         events: Prepared | Past,

@@ -4,6 +4,9 @@ On a stream there is no end towards which a learning rate could fall: the last b
 average of the weights over the last steps (Polyak and Juditsky 1992) is quieter and follows the drift all the same. How far
 back it should reach depends on the stream: where nothing drifts the longest average is the best, after a change the
 shortest. Where there are several, all of them score every fourth batch, and the one that did best of late is heard.
+
+Which one leads also says how large steps should be. While it is a long one, what a step adds is noise that the average has to
+take out again, so steps become smaller; when a short one leads, they are what they were.
 """
 
 from __future__ import annotations
@@ -36,6 +39,12 @@ enough, and one batch whole costs a fraction of four in parts."""
 JUDGED_OVER = 0.9
 """Memory of that judgement: ten batches, so that the average becomes shorter soon after a change."""
 
+CALM_OVER = 0.9
+"""Memory of how calm the stream is: ten judgements, forty batches."""
+
+SLOWER = 0.6
+"""Share of the rate of the MLPs that is given up on a calm stream."""
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -44,8 +53,8 @@ class Rates:
     Attributes:
         dense: learning rate of the MLPs.
         rows: learning rate of the embeddings (Adam).
-        averages: share that a step keeps of each running average of the weights, in [0, 1); 0 for no average. In the
-            first steps averages forget faster: they keep t / (t + 10) after t of them.
+        averages: share that a step keeps of each running average of the weights, in [0, 1), rising; 0 for no average. In
+            the first steps averages forget faster: they keep t / (t + 10) after t of them.
         rule: of the MLPs.
     """
 
@@ -59,6 +68,10 @@ class Trainee:
     """A net, its optimiser, and its averages.
 
     Embeddings are not averaged: the row of a rare id should count as soon as it has learned something.
+
+    With several averages, c is the discounted share of judgements in which one of the longer half led. Then steps of the MLPs are
+    ``1 - 0.6 c`` of their rate, and those of an embedding fall with the number that it has taken, as far as c says
+    (:attr:`~prunus.student.ctr_optimiser.ClickOptimiser.settling`).
 
     Attributes:
         net: the net that learns.
@@ -83,6 +96,7 @@ class Trainee:
         self._leader = Leader(len(self._averages), JUDGED_OVER**JUDGED)
         self._said: list[Tensor] = []
         self._batches = 0
+        self._calm = 0.0
         self._begin()
 
     def _begin(self) -> None:
@@ -128,7 +142,7 @@ class Trainee:
         torch.mul(weights[: len(mask)], mask, out=self._cut)
         return self._cut_by_layer
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def score(self, batch: Prepared, mask: Tensor | None = None) -> Tensor:
         """Score a batch with the average that is the best of late: float32 [n], logits, offsets left out.
 
@@ -169,17 +183,21 @@ class Trainee:
             return self.net.embed(batch.rows).detach(), None
         return scored[1:]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def judge(self, batch: Prepared) -> None:
         """Learn which average is the best from the labels of the batch that was scored last."""
         self._batches += 1
         if self._said:
             self._leader.judge([log_loss(said, batch) for said in self._said])
             self._said = []
+            calm = float(self._leader.best >= len(self._averages) / 2)
+            self._calm += (1 - CALM_OVER) * (calm - self._calm)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(self) -> bool:
         """Take one step by the gradients that stand in the net; none, and say so, where one of them is no number."""
+        self.optimiser.learning_rate = self.rates.dense * (1.0 - SLOWER * self._calm)
+        self.optimiser.settling = self._calm
         taken = self.optimiser.step()
         self.optimiser.zero_grad()
         if not taken:
@@ -218,6 +236,7 @@ class Trainee:
             **parts,
             "leader": self._leader.state(),
             "batches": self._batches,
+            "calm": self._calm,
             "optimiser": self.optimiser.state_dict(),
             "steps": self._steps,
         }
@@ -229,7 +248,8 @@ class Trainee:
         Raises:
             CheckpointError: it is of a net of another shape, or of another version.
         """
-        if len(state.get("averages", ())) != len(self._averages) or "rows" not in state["optimiser"]["rows"]:
+        other = "rows" not in state["optimiser"]["rows"] or "calm" not in state
+        if other or len(state.get("averages", ())) != len(self._averages):
             msg = "got the state of a learner with other averages; expected one of this version: begin a new run"
             raise CheckpointError(msg)
         own, found = ({k: tuple(v.shape) for k, v in s.items()} for s in (self.net.state_dict(), state["net"]))
@@ -240,7 +260,7 @@ class Trainee:
         for average, one in zip(self._averaged, state["averages"], strict=True):
             average.copy_(one)
         self._leader.load(state["leader"])
-        self._batches = state["batches"]
+        self._batches, self._calm = state["batches"], state["calm"]
         self.optimiser.load_state_dict(state["optimiser"])
         self._steps = state["steps"]
         self._read, self._said = None, []
