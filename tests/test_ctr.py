@@ -193,6 +193,23 @@ class TestOptimiser:
         assert moved[3] == pytest.approx(moved[0], rel=1e-4)
         assert moved[0] == pytest.approx(0.01, rel=1e-4)
 
+    @pytest.mark.parametrize("settling", [0.0, 0.5, 1.0])
+    def test_a_row_that_settles_moves_less_the_more_it_has_learned(self, settling: float) -> None:
+        """Under one gradient for ever Adam moves a row by its rate; one that settles, by the docstring's share of it."""
+        net = ClickNet(ClickShape(2, (50,), dim=4, top=()), seed=0)
+        optimiser = ClickOptimiser(net, learning_rate=0.01)
+        optimiser.settling = settling
+        moved = []
+        for _ in range(900):
+            before = net.table[1].detach().clone()
+            optimiser.zero_grad()
+            net.embed(torch.tensor([[1]])).sum().backward()
+            optimiser.step()
+            moved.append((before - net.table[1].detach()).mean().item())
+        step = np.arange(1, 901)
+        share = 1 + settling * (np.maximum((1 + step / 50) ** -0.5, 0.25) - 1)
+        assert moved == pytest.approx(0.01 * share, rel=0.01)
+
     @pytest.mark.parametrize("rule", ["adam", "adagrad"])
     def test_resumed_is_uninterrupted(self, rule: str) -> None:
         """State kept and loaded gives the same bits as going on."""

@@ -420,6 +420,36 @@ class TestLeader:
         assert np.mean(heard[205:215]) < 0.2
 
 
+@pytest.mark.parametrize("memories", [(0.5, 0.98), (0.5, 0.9, 0.98), (0.98,)])
+def test_steps_are_small_while_long_averages_lead(memories: tuple[float, ...]) -> None:
+    """Rates by the formula, from which average led: small where nothing changes, large again after a change; one average: as given.
+
+    A learner made anew in the calm goes on to the same bits.
+    """
+
+    def learner() -> Single:
+        return Single("averages", SHAPE, Rates(0.05, averages=memories), Whole(), seed=0)
+
+    one, calm, found, other = learner(), 0.0, [], None
+    for number, batch in enumerate(batches(260)):
+        turned = batch if number < 200 else dataclasses.replace(batch, label=1 - batch.label)
+        said = one.predict(turned).sparse.clone()
+        one.learn(turned)
+        if other is not None:
+            assert torch.equal(other.predict(turned).sparse, said)
+            other.learn(turned)
+        trainee = one.state()["trainee"]
+        if number % 4 == 0 and len(memories) > 1:
+            calm = 0.9 * calm + 0.1 * (trainee["leader"]["best"] >= len(memories) / 2)
+        found.append(trainee["optimiser"]["dense"]["param_groups"][0]["lr"])
+        assert found[-1] == pytest.approx(0.05 * (1 - 0.6 * calm))
+        if number == 150:
+            other = learner()
+            other.load(one.state())
+    if len(memories) > 1:
+        assert found[199] < 0.7 * 0.05 < found[259]
+
+
 def test_the_contest_serves_the_better_learner() -> None:
     """A learner that cannot learn never leads for long, and costs are those of both."""
     good, bad = (Single("narrow", NARROW, Rates(rate), Whole(), seed=3) for rate in (5e-3, 1e-9))
