@@ -2,6 +2,7 @@
 
     python benchmarks/stream.py run --data ../shared/data --work ~/stream-work        # any number of processes at once
     python benchmarks/stream.py table --work ~/stream-work -o benchmarks/results/stream-goals.json
+    python benchmarks/stream_doc.py                                                   # into docs/dense-to-sparse.md
 
 *Tuning*: every method tries five learning rates on the first 30 % of a stream (seed 0, 90 % fewer operations), and further ones by a
 factor of two while the best stands at an end; the one with the smallest loss over the last two thirds of that is taken for
