@@ -484,6 +484,17 @@ def test_a_learner_that_trusts_the_others_learns_what_all_said() -> None:
     assert not torch.allclose(states[0], expected[2], rtol=1e-2, atol=1e-4)
 
 
+def test_a_contest_refuses_a_state_of_other_trusts() -> None:
+    """What its learners go by is part of the method."""
+
+    def contest(*trusts: float) -> Contest:
+        return Contest("both", [Single("narrow", NARROW, RATES, Whole(), seed=seed) for seed in (3, 4)], trusts)
+
+    contest(0.5, 0.0).load(contest(0.5, 0.0).state())
+    with pytest.raises(CheckpointError, match=r"trusts \[0.0, 0.0\]; expected \[0.5, 0.0\]"):
+        contest(0.5, 0.0).load(contest(0.0, 0.0).state())
+
+
 @pytest.mark.parametrize("weight", [float("nan"), 1e3])
 @pytest.mark.parametrize("trust", [0.0, 0.5])
 def test_a_learner_that_ran_away_is_left_behind(trust: float, weight: float) -> None:
@@ -494,9 +505,8 @@ def test_a_learner_that_ran_away_is_left_behind(trust: float, weight: float) -> 
     blown = contest.state()
     leads = blown["leader"]["best"]
     alone = Contest("alone", [Single("narrow", NARROW, RATES, Whole(), seed=9)], (trust,))
-    alone.load(
-        {"name": "alone", "leader": Leader(1, 0.9).state(), "learners": [copy.deepcopy(blown["learners"][1 - leads])]}
-    )
+    left = [copy.deepcopy(blown["learners"][1 - leads])]
+    alone.load({"name": "alone", "trusts": [trust], "leader": Leader(1, 0.9).state(), "learners": left})
     state = blown["learners"][leads]["trainee"]
     for weights in (*state["averages"], *state["net"].values()):
         weights.fill_(weight)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from prunus.errors import CheckpointError
 from prunus.online.dense_to_sparse.leader import WORST, Leader
 from prunus.online.dense_to_sparse.single import same_method
 from prunus.online.dense_to_sparse.trainee import log_loss
@@ -104,11 +105,18 @@ class Contest:
     def state(self) -> dict[str, Any]:
         """Give all states."""
         states = [learner.state() for learner in self._learners]
-        return {"name": self.name, "leader": self._leader.state(), "learners": states}
+        return {"name": self.name, "trusts": list(self._trusts), "leader": self._leader.state(), "learners": states}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from all states."""
+        """Go on from all states.
+
+        Raises:
+            CheckpointError: they are of another method, or of learners that trust each other by other weights.
+        """
         same_method(self, state)
+        if state.get("trusts") != list(self._trusts):
+            msg = f"got a state of trusts {state.get('trusts')}; expected {list(self._trusts)}: begin a new run"
+            raise CheckpointError(msg)
         self._leader.load(state["leader"])
         self._said = []
         for learner, one in zip(self._learners, state["learners"], strict=True):
