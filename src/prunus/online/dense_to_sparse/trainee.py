@@ -78,6 +78,7 @@ class Trainee:
     """
 
     def __init__(self, shape: ClickShape, rates: Rates, *, seed: int) -> None:
+        assert list(rates.averages) == sorted(rates.averages), "rising: the longer half is the second one"
         self.rates = rates
         self.net = ClickNet(shape, seed=seed)
         self._averages = [ClickNet(shape, seed=seed) for _ in rates.averages]
