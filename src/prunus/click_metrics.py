@@ -133,7 +133,7 @@ def auc(y: ArrayLike, scores: ArrayLike) -> float:
         return float("nan")
     _, place, counts = np.unique(x, return_inverse=True, return_counts=True)
     rank = np.cumsum(counts) - (counts - 1) / 2
-    # No dot product: of so long vectors BLAS makes one of several threads, which then wait spinning.
+    # Not a dot product: BLAS takes several threads for a long one, and they go on spinning when it is done.
     return float((rank[place[labels == 1]].sum() - clicks * (clicks + 1) / 2) / (clicks * others))
 
 

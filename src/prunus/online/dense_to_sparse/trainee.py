@@ -75,6 +75,9 @@ class Trainee:
 
     Attributes:
         net: the net that learns.
+
+    References:
+        Chee and Toulis 2018, arXiv 1710.06382 (smaller steps once the weights only oscillate; for a stream without drift, so for good).
     """
 
     def __init__(self, shape: ClickShape, rates: Rates, *, seed: int) -> None:
