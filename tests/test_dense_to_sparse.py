@@ -169,6 +169,17 @@ class TestLearners:
         assert all(torch.equal(a, b) for a, b in zip(found, expected[7:], strict=True))
         assert second.masks() == whole.masks()
 
+    def test_takes_a_new_pattern_between_batches(self, kind: str) -> None:
+        """As the loop asks for one, also of a learner that has loaded a state; it learns on, to the same bits."""
+        one, other, stream = LEARNERS[kind](), LEARNERS[kind](), batches(12)
+        follow(one, stream[:5])
+        other.load(one.state())
+        for learner in (one, other):
+            learner.repattern()
+        assert all(torch.equal(a, b) for a, b in zip(follow(one, stream[5:]), follow(other, stream[5:]), strict=True))
+        one.repattern()
+        assert all(torch.isfinite(logits).all() for logits in follow(one, stream[:2]))
+
     def test_refuses_another_method(self, kind: str) -> None:
         """A state of another method is refused by name."""
         with pytest.raises(CheckpointError, match=r"'another'.*begin a new run"):
@@ -443,6 +454,7 @@ def test_steps_are_small_while_long_averages_lead(memories: tuple[float, ...]) -
             calm = 0.9 * calm + 0.1 * (trainee["leader"]["best"] >= len(memories) / 2)
         found.append(trainee["optimiser"]["dense"]["param_groups"][0]["lr"])
         assert found[-1] == pytest.approx(0.05 * (1 - 0.6 * calm))
+        assert one._trainee.optimiser.settling == pytest.approx(calm)
         if number == 150:
             other = learner()
             other.load(one.state())

@@ -136,5 +136,5 @@ def _turned(weight: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Ten
     return turned
 
 
-# Torch would tell its profiler of each step, which costs as much as a product of two of these matrices.
+# Torch would tell its profiler of each step and look for hooks (there are none), for as much as a product of two of these matrices.
 Soap.step.hooked = True  # type: ignore[attr-defined]

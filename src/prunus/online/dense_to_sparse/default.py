@@ -5,7 +5,7 @@ as large; what it learns is half the label, half the mean of the probabilities t
 (:class:`~prunus.online.dense_to_sparse.contest.Contest`). The other has a quarter more weights than are served, and a mask that follows the stream
 (:class:`~prunus.online.dense_to_sparse.rules.StraightThrough`); its layers learn, every second batch, once more from the replay
 (:mod:`prunus.online.replay`). Which of them, and which of their running averages, did best of late is what scores; steps become
-smaller while long averages are. They are those of :class:`prunus.student.soap.Soap`, which nets as narrow as this can afford. None of it needs a dense master. One that learns
+smaller while long averages do. Steps are those of :class:`prunus.student.soap.Soap`, which nets as narrow as this can afford. None of it needs a dense master. One that learns
 beside it costs its own training and is there to be compared with.
 """
 

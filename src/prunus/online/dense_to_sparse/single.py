@@ -140,6 +140,7 @@ class Single:
         self._steps += 1
         return True
 
+    @torch.inference_mode()  # as a step: what a rule made in one may be changed in no other mode
     def repattern(self) -> None:
         """Choose the mask anew, as the rule has it."""
         self._mask(self._rule.choose(self._trainee.net, self._masks, self._gradients, self._steps))

@@ -146,7 +146,7 @@ class Trainee:
         torch.mul(weights[: len(mask)], mask, out=self._cut)
         return self._cut_by_layer
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def score(self, batch: Prepared, mask: Tensor | None = None) -> Tensor:
         """Score a batch with the average that is the best of late: float32 [n], logits, offsets left out.
 
