@@ -18,10 +18,11 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 @pytest.fixture
 def doc(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Let the script that writes the tables be imported, and forget it afterwards."""
+    """Let the script that writes the tables be imported, and forget it and what it imports afterwards."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield importlib.import_module("stream_doc")
-    sys.modules.pop("stream_doc", None)
+    for name in ("stream", "stream_data", "stream_doc", "stream_methods"):
+        sys.modules.pop(name, None)
 
 
 def test_the_page_has_the_tables_of_the_results(doc: Any) -> None:
